@@ -1,0 +1,201 @@
+#include "api/malloc_api.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "base/text.h"
+#include "heap/large.h"
+#include "heap/purge.h"
+#include "os/libc.h"
+#include "os/os.h"
+#include "stats/render.h"
+#include "stats/walk.h"
+
+namespace tally::core::api {
+namespace {
+
+void* fail(int error) {
+  errno = error;
+  return nullptr;
+}
+
+// False if count * size is more than any block can have.
+bool multiply(size_t count, size_t size, size_t* product) {
+  return !__builtin_mul_overflow(count, size, product);
+}
+
+// Shrinking in place is worth it while at least half of the block stays in use.
+bool fits(const Slab* slab, size_t n) { return n <= slab->block_size && n >= slab->block_size / 2; }
+
+// A block for realloc: under the block's own tag even if that is retired, as it is the block that goes on.
+void* allocate_for(Tag* tag, size_t n) {
+  return tag->is_live() ? allocate_tagged(tag->id, n) : allocate_aligned(tag, kMinAlignment, n);
+}
+
+}  // namespace
+
+void* allocate_array(Tag* tag, size_t count, size_t size) {
+  size_t n;
+  return multiply(count, size, &n) ? allocate_zeroed(tag, n) : fail(ENOMEM);
+}
+
+void* allocate_aligned_checked(Tag* tag, size_t alignment, size_t n) {
+  return is_power_of_two(alignment) ? allocate_aligned(tag, alignment, n) : fail(EINVAL);
+}
+
+void* calloc(size_t count, size_t size) { return allocate_array(nullptr, count, size); }
+
+void* resize(Tag* tag, void* p, size_t n) {
+  Slab* slab = find_block(p);
+  if (slab == nullptr) {
+    if (address_map.find(p) == address_map.none() && os::libc_owns(p)) return os::libc_realloc(p, n);
+    slab_of_block(p, Use::kRealloc);  // says what is wrong
+    return fail(EINVAL);
+  }
+  if (n == 0) {
+    release_block(p);
+    return nullptr;
+  }
+  Tag* own = find_tag(slab->what().tag);
+  if (tag == nullptr) tag = own;
+  if (tag == own) {
+    if (slab->block_size != 0) {
+      if (fits(slab, n)) return p;
+    } else if (void* same = resize_large(slab, n)) {
+      return same;
+    }
+  }
+  size_t old = usable_size(slab);
+  void* block = allocate_for(tag, n);
+  if (block == nullptr) return nullptr;
+  memcpy(block, p, min_of(old, n));
+  release_block(p);
+  return block;
+}
+
+void* realloc(void* p, size_t n) { return p == nullptr ? malloc(n) : resize(nullptr, p, n); }
+
+void* reallocarray(void* p, size_t count, size_t size) {
+  size_t n;
+  return multiply(count, size, &n) ? realloc(p, n) : fail(ENOMEM);
+}
+
+void* reallocf(void* p, size_t n) {
+  void* block = realloc(p, n);
+  if (block == nullptr && n != 0) free(p);
+  return block;
+}
+
+void* aligned_alloc(size_t alignment, size_t n) {
+  return allocate_aligned_checked(nullptr, alignment, n);
+}
+
+void* memalign(size_t alignment, size_t n) {
+  if (alignment > PTRDIFF_MAX / 2 + 1) return fail(EINVAL);
+  size_t power = kMinAlignment;
+  while (power < alignment) power *= 2;
+  return allocate_aligned(nullptr, power, n);
+}
+
+int posix_memalign(void** result, size_t alignment, size_t n) {
+  if (!is_power_of_two(alignment) || alignment < sizeof(void*)) return EINVAL;
+  int error = errno;
+  void* block = allocate_aligned(nullptr, alignment, n);
+  errno = error;
+  if (block == nullptr) return ENOMEM;
+  *result = block;
+  return 0;
+}
+
+void* valloc(size_t n) { return allocate_aligned(nullptr, os::page_size(), n); }
+
+void* pvalloc(size_t n) {
+  size_t rounded = round_up(n, os::page_size());
+  return rounded < n ? fail(ENOMEM) : valloc(max_of(rounded, os::page_size()));
+}
+
+size_t malloc_usable_size(const void* p) {
+  if (p == nullptr) return 0;
+  const Slab* slab = find_block(p);
+  if (slab != nullptr) return usable_size(slab);
+  if (address_map.find(p) == address_map.none() && os::libc_owns(p)) return os::libc_usable_size(p);
+  slab_of_block(p, Use::kUsableSize);
+  return 0;
+}
+
+int malloc_trim(size_t /*pad*/) { return purge_all() != 0 ? 1 : 0; }
+
+// glibc's fields, as far as they have a meaning here: taken, in use, free.
+struct mallinfo2 mallinfo2() {
+  struct mallinfo2 info = {};
+  int error = errno;
+  tally_snapshot_t* snapshot = take_snapshot();
+  if (snapshot != nullptr) {
+    const tally_process_stats_t& process = snapshot->process;
+    uint64_t large_bytes = 0, large_blocks = 0;
+    for (uint64_t i = 0; i < snapshot->tag_count; ++i) {
+      large_bytes += snapshot->tags[i].own.large_live_bytes;
+      large_blocks += snapshot->tags[i].own.large_live_blocks;
+    }
+    for (uint64_t i = 0; i < snapshot->class_count; ++i) {
+      info.ordblks += snapshot->classes[i].capacity_blocks - snapshot->classes[i].live_blocks;
+    }
+    info.arena = process.footprint_bytes - large_bytes;
+    info.hblks = large_blocks;
+    info.hblkhd = large_bytes;
+    info.uordblks = process.live_bytes - large_bytes;
+    info.fordblks = process.footprint_bytes - process.live_bytes;
+    info.keepcost = process.mapped_bytes - min_of(process.mapped_bytes, process.footprint_bytes);
+    free_snapshot(snapshot);
+  }
+  errno = error;
+  return info;
+}
+
+// The old form's ints stop at their highest value instead of wrapping.
+struct mallinfo mallinfo() {
+  struct mallinfo2 wide = mallinfo2();
+  auto narrow = [](size_t n) { return static_cast<int>(min_of(n, INT32_MAX)); };
+  struct mallinfo info = {};
+  info.arena = narrow(wide.arena);
+  info.ordblks = narrow(wide.ordblks);
+  info.hblks = narrow(wide.hblks);
+  info.hblkhd = narrow(wide.hblkhd);
+  info.uordblks = narrow(wide.uordblks);
+  info.fordblks = narrow(wide.fordblks);
+  info.keepcost = narrow(wide.keepcost);
+  return info;
+}
+
+int malloc_info(int flags, FILE* file) {
+  if (flags != 0) return EINVAL;
+  tally_snapshot_t* snapshot = take_snapshot();
+  if (snapshot == nullptr) return ENOMEM;
+  const tally_process_stats_t& process = snapshot->process;
+  auto number = [](uint64_t n) { return static_cast<unsigned long long>(n); };
+  fprintf(file, "<malloc version=\"tally-%d\">\n", TALLY_VERSION_MAJOR);
+  fprintf(file, "<system type=\"current\" size=\"%llu\"/>\n", number(process.mapped_bytes));
+  fprintf(file, "<system type=\"rss\" size=\"%llu\"/>\n", number(process.rss_bytes));
+  fprintf(file, "<total type=\"live\" size=\"%llu\"/>\n", number(process.live_bytes));
+  fprintf(file, "<total type=\"footprint\" size=\"%llu\"/>\n", number(process.footprint_bytes));
+  for (uint64_t i = 0; i < snapshot->class_count; ++i) {
+    const tally_class_stats_t& row = snapshot->classes[i];
+    fprintf(file, "<sizes tag=\"%u\" size=\"%u\" live=\"%llu\" capacity=\"%llu\"/>\n", row.tag,
+            row.block_size, number(row.live_blocks), number(row.capacity_blocks));
+  }
+  fprintf(file, "</malloc>\n");
+  free_snapshot(snapshot);
+  return 0;
+}
+
+void malloc_stats() {
+  int error = errno;
+  render_to_fd(render_table, 2);
+  errno = error;
+}
+
+// Accepted and without effect: what glibc tunes by it, Tally does not have.
+int mallopt(int /*parameter*/, int /*value*/) { return 1; }
+
+}  // namespace tally::core::api

@@ -1,0 +1,43 @@
+// The malloc family's rules: arguments, overflow, errno, what realloc keeps. preload/ gives these their C names.
+#pragma once
+
+#include <malloc.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "heap/allocate.h"
+#include "heap/free.h"
+
+namespace tally::core::api {
+
+inline void* malloc(size_t n) { return allocate(n); }
+inline void free(void* p) { release_block(p); }
+
+void* calloc(size_t count, size_t size);
+void* realloc(void* p, size_t n);
+void* reallocarray(void* p, size_t count, size_t size);
+void* reallocf(void* p, size_t n);
+
+// EINVAL unless the alignment is a power of two; n need not be a multiple of it, as in glibc.
+void* aligned_alloc(size_t alignment, size_t n);
+// The alignment is rounded up to a power of two, as in glibc.
+void* memalign(size_t alignment, size_t n);
+int posix_memalign(void** result, size_t alignment, size_t n);
+void* valloc(size_t n);
+void* pvalloc(size_t n);
+
+size_t malloc_usable_size(const void* p);
+
+int malloc_trim(size_t pad);
+struct mallinfo mallinfo();
+struct mallinfo2 mallinfo2();
+int malloc_info(int flags, FILE* file);
+void malloc_stats();
+int mallopt(int parameter, int value);
+
+// For the C API too. `tag` nullptr: the one in force; for resize, the block's own.
+void* allocate_array(Tag* tag, size_t count, size_t size);
+void* allocate_aligned_checked(Tag* tag, size_t alignment, size_t n);
+void* resize(Tag* tag, void* p, size_t n);
+
+}  // namespace tally::core::api

@@ -1,0 +1,132 @@
+// The C API of tally/tally.h: checks arguments and sets errno, no more.
+#include "tally/tally.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "api/malloc_api.h"
+#include "heap/purge.h"
+#include "heap/thread.h"
+#include "stats/render.h"
+#include "stats/walk.h"
+
+namespace core = tally::core;
+namespace api = tally::core::api;
+
+namespace {
+
+int result_of(int error) {
+  if (error == 0) return 0;
+  errno = error;
+  return -1;
+}
+
+// A tag that takes new blocks; nullptr with EINVAL.
+core::Tag* live_tag(tally_tag id) {
+  core::Tag* tag = core::find_tag(id);
+  if (tag != nullptr && tag->is_live() && id != core::kOwnTag) return tag;
+  errno = EINVAL;
+  return nullptr;
+}
+
+#define TALLY_STRING_OF(x) #x
+#define TALLY_STRING(x) TALLY_STRING_OF(x)
+
+}  // namespace
+
+extern "C" {
+
+const char* tally_version() {
+  return TALLY_STRING(TALLY_VERSION_MAJOR) "." TALLY_STRING(TALLY_VERSION_MINOR) "." TALLY_STRING(
+      TALLY_VERSION_PATCH);
+}
+
+tally_tag tally_tag_create(const char* path) {
+  uint32_t id = TALLY_TAG_NONE;
+  result_of(core::create_tag(path, &id));
+  return id;
+}
+
+tally_tag tally_tag_find(const char* path) {
+  uint32_t id = TALLY_TAG_NONE;
+  result_of(core::lookup_tag(path, &id));
+  return id;
+}
+
+int tally_tag_retire(tally_tag tag) {
+  int error = core::retire_tag(tag);
+  if (error == 0) core::drop_retired_heaps_now();
+  return result_of(error);
+}
+
+size_t tally_tag_name(tally_tag id, char* buf, size_t n) {
+  const core::Tag* tag = core::find_tag(id);
+  if (tag == nullptr || (buf == nullptr && n != 0)) {
+    errno = EINVAL;
+    return 0;
+  }
+  if (n != 0) {
+    size_t kept = tag->name_length < n ? tag->name_length : n - 1;
+    memcpy(buf, tag->name, kept);
+    buf[kept] = 0;
+  }
+  return tag->name_length;
+}
+
+int tally_tag_push(tally_tag tag) { return result_of(core::push_tag(tag)); }
+int tally_tag_pop() { return result_of(core::pop_tag()); }
+tally_tag tally_tag_current() { return core::current_tag(); }
+
+tally_tag tally_tag_of(const void* p) {
+  const core::Slab* slab = p == nullptr ? nullptr : core::find_block(p);
+  if (slab != nullptr) return slab->what().tag;
+  errno = EINVAL;
+  return TALLY_TAG_NONE;
+}
+
+void* tally_malloc(tally_tag tag, size_t size) { return core::allocate_tagged(tag, size); }
+
+void* tally_calloc(tally_tag id, size_t count, size_t size) {
+  core::Tag* tag = live_tag(id);
+  return tag == nullptr ? nullptr : api::allocate_array(tag, count, size);
+}
+
+void* tally_aligned_alloc(tally_tag id, size_t alignment, size_t size) {
+  core::Tag* tag = live_tag(id);
+  return tag == nullptr ? nullptr : api::allocate_aligned_checked(tag, alignment, size);
+}
+
+void* tally_realloc(tally_tag id, void* p, size_t size) {
+  core::Tag* tag = nullptr;
+  if (id != TALLY_TAG_NONE && (tag = live_tag(id)) == nullptr) return nullptr;
+  if (p != nullptr) return api::resize(tag, p, size);
+  return tag == nullptr ? core::allocate(size) : core::allocate_tagged(id, size);
+}
+
+void tally_free(void* p) { core::release_block(p); }
+size_t tally_usable_size(const void* p) { return api::malloc_usable_size(p); }
+int tally_trim() { return api::malloc_trim(0); }
+
+int tally_stats(tally_tag tag, tally_stats_t* stats) { return result_of(core::stats_of(tag, stats)); }
+
+tally_snapshot_t* tally_snapshot() {
+  tally_snapshot_t* snapshot = core::take_snapshot();
+  if (snapshot == nullptr) errno = ENOMEM;
+  return snapshot;
+}
+void tally_snapshot_free(tally_snapshot_t* snapshot) { core::free_snapshot(snapshot); }
+
+size_t tally_snapshot_json(char* buf, size_t n) {
+  size_t length = core::render_to_buffer(core::render_json, buf, n);
+  if (length == 0) errno = ENOMEM;
+  return length;
+}
+size_t tally_snapshot_text(char* buf, size_t n) {
+  size_t length = core::render_to_buffer(core::render_table, buf, n);
+  if (length == 0) errno = ENOMEM;
+  return length;
+}
+int tally_snapshot_json_fd(int fd) { return result_of(core::render_to_fd(core::render_json, fd)); }
+int tally_snapshot_text_fd(int fd) { return result_of(core::render_to_fd(core::render_table, fd)); }
+
+}  // extern "C"

@@ -1,0 +1,60 @@
+// The numbers that shape the heap, and the facts they rest on. Nothing here is tuned at run time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifndef TALLY_CHECKS
+#define TALLY_CHECKS 0
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define TALLY_TSAN 1
+#else
+#define TALLY_TSAN 0
+#endif
+
+namespace tally::core {
+
+// Check the slab's equation at every slow step. A build option: it makes slow paths linear in the slab.
+inline constexpr bool kChecks = TALLY_CHECKS;
+
+// A counter is bumped by one `add mem` instruction. ThreadSanitizer must see the accesses instead.
+#if defined(__x86_64__) && !TALLY_TSAN
+inline constexpr bool kSingleInstructionCounters = true;
+#else
+inline constexpr bool kSingleInstructionCounters = false;
+#endif
+
+inline constexpr size_t KiB = 1024;
+inline constexpr size_t MiB = 1024 * KiB;
+
+// Chunks come from the backend; slots are what the address map tells apart.
+inline constexpr unsigned kSlotShift = 16;
+inline constexpr size_t kSlotBytes = size_t{1} << kSlotShift;
+inline constexpr unsigned kSlotsPerChunk = 64;
+inline constexpr size_t kChunkBytes = kSlotBytes * kSlotsPerChunk;
+// The chunk's header stands in its first slot; the rest of that slot serves as a shorter slab.
+inline constexpr size_t kChunkHeaderBytes = 16 * KiB;
+
+// Blocks up to kSmallMax lie in slabs of one slot, up to kMediumMax in slabs of kMediumSlots.
+inline constexpr size_t kSmallMax = 8 * KiB;
+inline constexpr size_t kMediumMax = 64 * KiB;
+inline constexpr unsigned kMediumSlots = 8;
+// Large blocks up to this are runs of slots in a chunk; larger ones are mappings of their own.
+inline constexpr size_t kRunMax = 1 * MiB;
+
+// Never-used blocks are linked and handed out so many bytes at a time: one page of a cold slab is touched, not all.
+inline constexpr size_t kBatchBytes = 4 * KiB;
+// A full slab is allocated from again when this part of it is free.
+inline constexpr unsigned kWakeShift = 3;
+// What a thread keeps, per heap and class, of the blocks of other threads' slabs that it freed.
+inline constexpr size_t kReuseBytes = 32 * KiB;
+
+inline constexpr size_t kCacheLine = 64;
+inline constexpr size_t kMaxTags = 65535;
+inline constexpr unsigned kMaxScopes = 255;
+
+static_assert(kChunkBytes == 4 * MiB);
+static_assert(sizeof(void*) == 8, "the address map and the packed remote list assume 64-bit pointers");
+
+}  // namespace tally::core

@@ -1,0 +1,98 @@
+#include "heap/allocate.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "heap/large.h"
+#include "heap/slab_ops.h"
+#include "heap/thread.h"
+#include "os/os.h"
+
+namespace tally::core {
+namespace {
+
+void* out_of_memory() {
+  errno = ENOMEM;
+  return nullptr;
+}
+
+// The heap to serve from, by the running thread; nullptr: no memory.
+Heap* heap_for(const RunningThread& running, Tag* tag) {
+  if (running.get() == nullptr) return nullptr;
+  return tag == nullptr ? running.current_heap() : running.heap_of(tag);
+}
+
+// The smallest class whose blocks are long enough and so aligned; kClasses if there is none.
+unsigned aligned_class(size_t alignment, size_t n) {
+  if (alignment > os::page_size() || n > kMediumMax) return kClasses;
+  unsigned c = class_of(max_of(n, 1));
+  while (c < kClasses && class_alignment(c) < alignment) ++c;
+  return c;
+}
+
+void* pop(Heap* heap, unsigned c, size_t requested) {
+  if (heap->list[c] == nullptr && !refill(heap, c)) return out_of_memory();
+  Block* block = heap->list[c];
+  heap->list[c] = block->next;
+  heap->count(c, requested);
+  return block;
+}
+
+}  // namespace
+
+void* allocate_in(Heap* heap, size_t n) {
+  if (TALLY_LIKELY(n <= kMediumMax)) return pop(heap, class_of(max_of(n, 1)), n);
+  bool zeroed;
+  void* block = allocate_large(heap->tag.load(std::memory_order_relaxed), n, kMinAlignment, &zeroed);
+  return block != nullptr ? block : out_of_memory();
+}
+
+TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
+  // Medium blocks come here each time; their thread is known.
+  Heap* known = tls.heap;
+  if (n - 1 < kMediumMax && known->list[class_of(n)] != nullptr) return pop(known, class_of(n), n);
+  RunningThread running;
+  Heap* heap = heap_for(running, nullptr);
+  return heap != nullptr ? allocate_in(heap, n) : out_of_memory();
+}
+
+void* allocate_tagged(uint32_t id, size_t n) {
+  Tag* tag = find_tag(id);
+  if (tag == nullptr || !tag->is_live() || id == kOwnTag) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  RunningThread running;
+  Heap* heap = running.get() == nullptr ? nullptr : running.heap_if_live(tag);
+  if (heap == nullptr) return out_of_memory();
+  void* block = allocate_from(heap, n);
+  return block != nullptr ? block : allocate_in(heap, n);
+}
+
+void* allocate_aligned(Tag* tag, size_t alignment, size_t n) {
+  RunningThread running;
+  Heap* heap = heap_for(running, tag);
+  if (heap == nullptr) return out_of_memory();
+  unsigned c = aligned_class(alignment, n);
+  if (c < kClasses) return pop(heap, c, n);
+  bool zeroed;
+  void* block = allocate_large(heap->tag.load(std::memory_order_relaxed), n, alignment, &zeroed);
+  return block != nullptr ? block : out_of_memory();
+}
+
+void* allocate_zeroed(Tag* tag, size_t n) {
+  if (n <= kMediumMax) {
+    void* block = tag == nullptr ? allocate(n) : allocate_tagged(tag->id, n);
+    return block == nullptr ? nullptr : memset(block, 0, n);
+  }
+  RunningThread running;
+  Heap* heap = heap_for(running, tag);
+  if (heap == nullptr) return out_of_memory();
+  bool zeroed;
+  void* block = allocate_large(heap->tag.load(std::memory_order_relaxed), n, kMinAlignment, &zeroed);
+  if (block == nullptr) return out_of_memory();
+  return zeroed ? block : memset(block, 0, n);
+}
+
+}  // namespace tally::core

@@ -1,0 +1,54 @@
+// Allocation. The fast path is allocate_from; what it calls, and when:
+//
+//   allocate(n)                            malloc, operator new
+//     allocate_from(tls.heap, n)           pops heap->list[class of n], counts: 14 instructions for n <= 128
+//     allocate_slow(n)                     the list is empty, n > kSmallMax, n = 0, or the thread's first call
+//       RunningThread                      heap/thread.h: makes the thread and its heap known
+//       allocate_in(heap, n)
+//         refill(heap, class)              heap/slab_ops.h: from reuse, from an available slab, an orphan's, or a new one
+//         allocate_large(tag, n, ...)      heap/large.h: n > kMediumMax
+#pragma once
+
+#include <cstddef>
+
+#include "base/check.h"
+#include "heap/heap.h"
+
+namespace tally::core {
+
+// nullptr with errno ENOMEM. Any size; 0 is served as 1.
+void* allocate_slow(size_t n) noexcept;
+void* allocate_in(Heap* heap, size_t n);
+// As allocate_slow under a tag. nullptr with EINVAL if the tag takes no blocks.
+void* allocate_tagged(uint32_t tag, size_t n);
+// As allocate_slow, aligned to a power of two. `tag` nullptr: the one in force.
+void* allocate_aligned(Tag* tag, size_t alignment, size_t n);
+// As allocate_slow, zeroed. `tag` likewise.
+void* allocate_zeroed(Tag* tag, size_t n);
+
+// A block from the heap's list; nullptr if the slow path must decide.
+inline void* allocate_from(Heap* heap, size_t n) {
+  size_t last = n - 1;
+  size_t c;
+  if (TALLY_LIKELY(last < kLinearMax)) {
+    c = last / kMinAlignment;
+  } else if (TALLY_LIKELY(last < kSmallMax)) {
+    c = kClassTable[last / kTableStep];
+  } else {
+    return nullptr;
+  }
+  Block* block = heap->list[c];
+  if constexpr (kSingleInstructionCounters) asm("" : "+a"(block));  // where it is returned
+  if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
+  heap->list[c] = block->next;
+  heap->count(c, n);
+  return block;
+}
+
+inline void* allocate(size_t n) {
+  void* block = allocate_from(tls.heap, n);
+  if (TALLY_UNLIKELY(block == nullptr)) return allocate_slow(n);
+  return block;
+}
+
+}  // namespace tally::core

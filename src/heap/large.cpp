@@ -1,0 +1,93 @@
+#include "heap/large.h"
+
+#include <stdint.h>
+
+#include "base/math.h"
+#include "heap/purge.h"
+#include "memory/chunk.h"
+#include "memory/span.h"
+#include "os/os.h"
+
+namespace tally::core {
+namespace {
+
+unsigned slots_for(size_t bytes) { return static_cast<unsigned>(divide_up(bytes, kSlotBytes)); }
+
+Slab* take(size_t bytes, size_t alignment, bool* zeroed) {
+  if (bytes <= kRunMax && alignment <= kRunMax) {
+    return take_run(slots_for(bytes), alignment, false, zeroed);
+  }
+  return take_span(bytes, alignment, zeroed);
+}
+
+}  // namespace
+
+void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
+  if (n > PTRDIFF_MAX || alignment > PTRDIFF_MAX / 2) return nullptr;
+  size_t bytes = round_up(max_of(n, 1), os::page_size());
+  tag->charge(bytes);
+  Slab* slab = take(bytes, alignment, zeroed);
+  if (slab == nullptr && purge_all() != 0) slab = take(bytes, alignment, zeroed);
+  if (slab == nullptr) {
+    tag->uncharge(bytes);
+    return nullptr;
+  }
+  SlabKind kind = slab->slots != 0 ? SlabKind::kRun : SlabKind::kSpan;
+  slab->block_size = 0;
+  slab->bytes.store(bytes, std::memory_order_relaxed);
+  slab->binding.store(Binding{kind, 0, static_cast<uint16_t>(tag->id)}.pack(), std::memory_order_release);
+  tag->large_allocs.fetch_add(1, std::memory_order_relaxed);
+  tag->large_requested.fetch_add(n, std::memory_order_relaxed);
+  tag->large_live_blocks.fetch_add(1, std::memory_order_relaxed);
+  tag->large_live_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  if (kind == SlabKind::kSpan) purge_tick();
+  return slab->start;
+}
+
+void free_large(Slab* slab) {
+  Binding what = slab->what();
+  Tag* tag = find_tag(what.tag);
+  size_t bytes = slab->bytes.load(std::memory_order_relaxed);
+  SlabKind kind = what.kind;
+  // The tag stays, for the message if the block is freed again.
+  what.kind = SlabKind::kFree;
+  slab->binding.store(what.pack(), std::memory_order_relaxed);
+  if (kind == SlabKind::kRun) {
+    give_run(slab);
+  } else {
+    give_span(slab);
+  }
+  tag->large_live_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+  tag->large_live_blocks.fetch_sub(1, std::memory_order_relaxed);
+  tag->uncharge(bytes);
+  purge_tick();
+}
+
+void* resize_large(Slab* slab, size_t n) {
+  if (n > PTRDIFF_MAX) return nullptr;
+  size_t old_bytes = slab->bytes.load(std::memory_order_relaxed);
+  size_t bytes = round_up(max_of(n, 1), os::page_size());
+  Tag* tag = find_tag(slab->what().tag);
+  if (bytes == old_bytes) return slab->start;
+  if (bytes > old_bytes) tag->charge(bytes - old_bytes);
+  bool ok = false;
+  if (slab->slots == 0) {
+    // Much smaller ones move into a chunk, so that a mapping is not held for little.
+    ok = bytes > kRunMax / 2 && resize_span(slab, bytes);
+  } else if (bytes <= kRunMax && bytes > kMediumMax) {
+    unsigned slots = slots_for(bytes);
+    bool zeroed;
+    if (slots < slab->slots) shrink_run(slab, slots);
+    ok = slots <= slab->slots || grow_run(slab, slots, &zeroed);
+  }
+  if (!ok) {
+    if (bytes > old_bytes) tag->uncharge(bytes - old_bytes);
+    return nullptr;
+  }
+  slab->bytes.store(bytes, std::memory_order_relaxed);
+  tag->large_live_bytes.fetch_add(bytes - old_bytes, std::memory_order_relaxed);
+  if (bytes < old_bytes) tag->uncharge(old_bytes - bytes);
+  return slab->start;
+}
+
+}  // namespace tally::core

@@ -1,0 +1,106 @@
+#include "heap/misuse.h"
+
+#include "base/options.h"
+#include "base/text.h"
+#include "memory/address_map.h"
+#include "os/os.h"
+#include "tag/tag.h"
+
+namespace tally::core {
+
+constinit Options options;
+
+namespace {
+
+constinit std::atomic<uint64_t> g_foreign{0};
+
+const char* name_of(Use use) {
+  switch (use) {
+    case Use::kFree:
+      return "free of ";
+    case Use::kRealloc:
+      return "realloc of ";
+    case Use::kUsableSize:
+      return "usable size of ";
+  }
+  return "";
+}
+
+// One line in one write, so that lines of several threads do not mix.
+class Line {
+ public:
+  Line() : text_(buffer_, sizeof buffer_ - 1) { text_.put("tally: "); }
+  TextWriter& text() { return text_; }
+  void put_block(const Slab* slab) {
+    Binding what = slab->what();
+    const Tag* tag = find_tag(what.tag);
+    text_.put(" (tag ").put(tag == nullptr ? "?" : tag->name);
+    if (slab->block_size != 0) {
+      text_.put(", size class ").number(slab->block_size).put(")");
+    } else {
+      text_.put(", large block)");
+    }
+  }
+  void end() {
+    size_t length = text_.used();
+    buffer_[length++] = '\n';
+    os::write_all(2, buffer_, length);
+    if (options.abort_on_corruption) os::abort_process();
+  }
+
+ private:
+  char buffer_[512];
+  TextWriter text_;
+};
+
+}  // namespace
+
+void misuse_double_free(const void* p, const Slab* slab) {
+  Line line;
+  line.text().put("double free of ").hex(address(p));
+  line.put_block(slab);
+  line.end();
+}
+
+void misuse_interior(Use use, const void* p, const Slab* slab) {
+  Line line;
+  line.text().put(name_of(use)).hex(address(p)).put(", inside a block that starts at ");
+  bool in_blocks = slab->block_size != 0 && p >= slab->start;
+  line.text().hex(address(in_blocks ? slab->block_at(slab->index_of(p)) : slab->start));
+  line.put_block(slab);
+  line.end();
+}
+
+void misuse_foreign(Use use, const void* p) {
+  g_foreign.fetch_add(1, std::memory_order_relaxed);
+  Line line;
+  line.text().put(name_of(use)).hex(address(p)).put(", which is not a block of Tally's");
+  line.end();
+}
+
+void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
+  // Slow, but the last thing the program does, or what it asked for: find the block that comes twice.
+  const Block* block = first;
+  for (uint32_t i = 0; i <= count && block != nullptr; ++i, block = block->next) {
+    if (slab != nullptr && address(block) - address(slab->start) >= slab->slots * kSlotBytes) break;
+    if (slab != nullptr && !slab->is_block(block)) {
+      misuse_interior(Use::kFree, block, slab);
+      return;
+    }
+    const Block* before = first;
+    for (uint32_t j = 0; j < i; ++j, before = before->next) {
+      if (before != block) continue;
+      misuse_double_free(block, slab != nullptr ? slab : address_map.find(block));
+      return;
+    }
+  }
+  Line line;
+  line.text().put("free list damaged at ").hex(address(block == nullptr ? first : block));
+  line.text().put(": a block was written to after it was freed");
+  if (slab != nullptr) line.put_block(slab);
+  line.end();
+}
+
+uint64_t foreign_count() { return g_foreign.load(std::memory_order_relaxed); }
+
+}  // namespace tally::core

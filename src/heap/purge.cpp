@@ -1,0 +1,54 @@
+#include "heap/purge.h"
+
+#include <atomic>
+
+#include "base/math.h"
+#include "base/options.h"
+#include "heap/slab_ops.h"
+#include "heap/thread.h"
+#include "memory/chunk.h"
+#include "memory/span.h"
+#include "os/os.h"
+
+namespace tally::core {
+namespace {
+
+constinit std::atomic<uint64_t> g_last{0};
+
+}  // namespace
+
+void purge_tick() {
+  uint64_t now = os::now_ms();
+  uint64_t last = g_last.load(std::memory_order_relaxed);
+  if (now - last < options.purge_ms / 4 + 1 && options.purge_ms != 0) return;
+  if (!g_last.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
+  constexpr unsigned kLookAt = 64;
+  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
+       thread = thread->next_thread) {
+    if (!thread->lock.try_acquire()) continue;
+    // Slabs that became empty and were kept, or whose last blocks came back by two threads at once, so that neither
+    // saw it.
+    release_all_empty(thread, kLookAt);
+    thread->lock.release();
+  }
+  purge_runs(now, false);
+  purge_spans(now, false);
+}
+
+size_t purge_all() {
+  Thread* self = tls.thread;
+  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
+       thread = thread->next_thread) {
+    Block* foreign = nullptr;
+    thread->lock.acquire();
+    bool may_flush = thread == self || thread->orphan.load(std::memory_order_relaxed);
+    if (may_flush) foreign = flush_all(thread);
+    release_all_empty(thread, ~0U);
+    thread->lock.release();
+    give_foreign(foreign);
+  }
+  uint64_t now = os::now_ms();
+  return purge_runs(now, true) + purge_spans(now, true);
+}
+
+}  // namespace tally::core

@@ -1,0 +1,13 @@
+// Empty memory goes back to the system: on a clock that whoever takes or gives slabs winds, and on demand.
+#pragma once
+
+#include <cstddef>
+
+namespace tally::core {
+
+// Looks at the clock; at most a few times per TALLY_PURGE_MS there is work. No lock held.
+void purge_tick();
+// Everything that is free, now. Returns the bytes that went back. No lock held.
+size_t purge_all();
+
+}  // namespace tally::core

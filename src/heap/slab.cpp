@@ -1,0 +1,436 @@
+#include "memory/slab.h"
+
+#include "base/check.h"
+#include "heap/heap.h"
+#include "heap/misuse.h"
+#include "heap/purge.h"
+#include "heap/slab_ops.h"
+#include "heap/thread.h"
+#include "memory/address_map.h"
+#include "memory/chunk.h"
+#include "os/os.h"
+
+namespace tally::core {
+namespace {
+
+// ---- The heap's list of available slabs. Lock held.
+
+void link(Heap* heap, unsigned c, Slab* slab) {
+  slab->previous = nullptr;
+  slab->next = heap->available[c];
+  if (slab->next != nullptr) slab->next->previous = slab;
+  heap->available[c] = slab;
+  slab->parked.store(false, std::memory_order_relaxed);
+}
+
+void unlink(Heap* heap, unsigned c, Slab* slab) {
+  if (slab->previous != nullptr) {
+    slab->previous->next = slab->next;
+  } else {
+    heap->available[c] = slab->next;
+  }
+  if (slab->next != nullptr) slab->next->previous = slab->previous;
+}
+
+bool is_only_available(const Heap* heap, unsigned c, const Slab* slab) {
+  return heap->available[c] == slab && slab->next == nullptr;
+}
+
+// The equation of Slab, counted. The caller owns the slab, or nobody does.
+void check(const Slab* slab) {
+  if constexpr (kChecks) {
+    uint32_t free_count = 0;
+    for (const Block* b = slab->free; b != nullptr; b = b->next) {
+      TALLY_ASSERT(slab->is_block(b));
+      ++free_count;
+    }
+    uint32_t carved = slab->carved.load(std::memory_order_relaxed);
+    TALLY_ASSERT(carved == free_count + slab->level.out());
+    TALLY_ASSERT(slab->remote.count() <= slab->level.out());
+    TALLY_ASSERT(carved <= slab->capacity);
+  }
+}
+
+// ---- A slab's life. Lock of its heap's thread held.
+
+// No block of it is anywhere but in itself.
+void release(Slab* slab) {
+  Heap* heap = slab->heap.load(std::memory_order_relaxed);
+  Binding what = slab->what();
+  Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  TALLY_ASSERT(slab->all_back());
+  if (!slab->parked.load(std::memory_order_relaxed)) unlink(heap, what.size_class, slab);
+  --heap->slabs;
+  size_t bytes = slab->bytes.load(std::memory_order_relaxed);
+  // Class and tag stay, for the message if a block is freed again.
+  what.kind = SlabKind::kFree;
+  slab->binding.store(what.pack(), std::memory_order_relaxed);
+  slab->owner.store(nullptr, std::memory_order_relaxed);
+  slab->heap.store(nullptr, std::memory_order_relaxed);
+  slab->bytes.store(0, std::memory_order_relaxed);
+  slab->level.set(0, 0);
+  slab->remote.take();
+  give_run(slab);
+  tag->uncharge(bytes);
+}
+
+Slab* new_slab(Heap* heap, unsigned c) {
+  bool zeroed;
+  unsigned slots = is_small(c) ? 1 : kMediumSlots;
+  Slab* slab = take_run(slots, 1, slots == 1, &zeroed);
+  if (slab == nullptr) return nullptr;
+  size_t bytes = slots == 1 ? kSlotBytes - (address(slab->start) & (kSlotBytes - 1)) : slots * kSlotBytes;
+  slab->free = nullptr;
+  slab->block_size = static_cast<uint32_t>(class_size(c));
+  slab->capacity = static_cast<uint32_t>(bytes / class_size(c));
+  slab->carved.store(0, std::memory_order_relaxed);
+  slab->level.set(0, 0);
+  slab->bytes.store(0, std::memory_order_relaxed);
+  Binding what = {SlabKind::kBlocks, static_cast<uint8_t>(c),
+                  static_cast<uint16_t>(heap->tag.load(std::memory_order_relaxed)->id)};
+  slab->binding.store(what.pack(), std::memory_order_relaxed);
+  slab->heap.store(heap, std::memory_order_release);
+  slab->owner.store(heap->thread.load(std::memory_order_relaxed), std::memory_order_release);
+  ++heap->slabs;
+  link(heap, c, slab);
+  return slab;
+}
+
+// Blocks that others gave back join the slab's own. The caller owns the slab, or nobody does.
+void collect(Slab* slab) {
+  RemoteList::Taken taken = slab->remote.take();
+  if (taken.first == nullptr) return;
+  Block* last = check_list(taken.first, taken.count, slab);
+  if (last == nullptr) return;
+  last->next = slab->free;
+  slab->free = taken.first;
+  slab->level.set(slab->level.out() - taken.count, 0);
+}
+
+// Links never-used blocks into slab->free: a batch. False: its memory was refused.
+bool carve(Heap* heap, Slab* slab) {
+  uint32_t carved = slab->carved.load(std::memory_order_relaxed);
+  uint32_t batch = static_cast<uint32_t>(max_of(kBatchBytes / slab->block_size, 1));
+  uint32_t end = static_cast<uint32_t>(min_of(carved + batch, slab->capacity));
+  size_t have = slab->bytes.load(std::memory_order_relaxed);
+  size_t need = round_up(size_t{end} * slab->block_size, os::page_size());
+  if (need > have) {
+    heap->tag.load(std::memory_order_relaxed)->charge(need - have);
+    slab->bytes.store(need, std::memory_order_relaxed);
+  }
+  Block* next = slab->free;
+  for (uint32_t i = end; i-- > carved;) {
+    auto* block = reinterpret_cast<Block*>(slab->block_at(i));
+    block->next = next;
+    next = block;
+  }
+  slab->free = next;
+  slab->carved.store(end, std::memory_order_relaxed);
+  return true;
+}
+
+// Nothing in the slab is free: whoever frees enough of it makes it available again. The store and the look at `remote`
+// pair with push: either the pusher sees the slab parked, or we see what it pushed.
+bool park(Heap* heap, unsigned c, Slab* slab) {
+  unlink(heap, c, slab);
+  slab->level.set(slab->level.out(), slab->wake_level());
+  slab->parked.exchange(true, std::memory_order_seq_cst);
+  if (slab->remote.count() == 0) return true;
+  slab->level.set(slab->level.out(), 0);
+  link(heap, c, slab);
+  return false;
+}
+
+// Takes a slab that has blocks to give from an orphan's heap of this tag. Locks of others are only tried, as one is held.
+Slab* steal(Heap* heap, unsigned c) {
+  constexpr int kLookAt = 64;
+  Thread* thread = all_threads.load(std::memory_order_acquire);
+  for (int i = 0; thread != nullptr && i < kLookAt; ++i, thread = thread->next_thread) {
+    if (!thread->orphan.load(std::memory_order_relaxed) || !thread->lock.try_acquire()) continue;
+    Slab* slab = nullptr;
+    if (thread->orphan.load(std::memory_order_relaxed)) {
+      Heap* other = thread->find_heap(heap->tag.load(std::memory_order_relaxed)->id);
+      slab = other == nullptr ? nullptr : other->available[c];
+      if (slab != nullptr) {
+        unlink(other, c, slab);
+        --other->slabs;
+        slab->heap.store(heap, std::memory_order_release);
+        slab->owner.store(heap->thread.load(std::memory_order_relaxed), std::memory_order_release);
+        ++heap->slabs;
+        link(heap, c, slab);
+      }
+    }
+    thread->lock.release();
+    if (slab != nullptr) return slab;
+  }
+  return nullptr;
+}
+
+// ---- Handing blocks to the heap.
+
+void hand(Heap* heap, unsigned c, Block* list, uint32_t count) {
+  TALLY_ASSERT(heap->list[c] == nullptr);
+  heap->handed[c].add(count);
+  heap->list[c] = list;
+}
+
+bool hand_reuse(Heap* heap, unsigned c) {
+  Block* list = heap->reuse[c];
+  if (list == nullptr) return false;
+  uint32_t count = static_cast<uint32_t>(heap->reuse_count[c].get());
+  heap->reuse[c] = nullptr;
+  heap->reuse_count[c].set(0);
+  if (check_list(list, count, nullptr) == nullptr) return false;
+  hand(heap, c, list, count);
+  return true;
+}
+
+// All that is free in the slab, if anything is.
+bool hand_free(Heap* heap, unsigned c, Slab* slab) {
+  check(slab);
+  if (slab->free == nullptr) collect(slab);
+  if (slab->free == nullptr && slab->carved.load(std::memory_order_relaxed) < slab->capacity) {
+    carve(heap, slab);
+  }
+  Block* list = slab->free;
+  if (list == nullptr) return false;
+  uint32_t carved = slab->carved.load(std::memory_order_relaxed);
+  uint32_t count = carved - slab->level.out();
+  slab->free = nullptr;
+  slab->level.set(carved, 0);
+  if (count > carved || check_list(list, count, slab) == nullptr) {
+    // Corrupted by the program, and it chose to go on: these blocks are lost to it.
+    if (count > carved) misuse_double_free(list, slab);
+    return false;
+  }
+  hand(heap, c, list, count);
+  return true;
+}
+
+// ---- Giving blocks of others back.
+
+// After a push: the slab may be empty, or worth allocating from again.
+void after_push(Slab* slab) {
+  Heap* heap;
+  Thread* thread;
+  for (;;) {
+    heap = slab->heap.load(std::memory_order_acquire);
+    if (heap == nullptr) return;
+    thread = heap->thread.load(std::memory_order_relaxed);
+    thread->lock.acquire();
+    if (slab->heap.load(std::memory_order_relaxed) == heap) break;
+    thread->lock.release();
+  }
+  // Whatever the slab is by now, what follows holds for it.
+  unsigned c = slab->what().size_class;
+  bool released = false;
+  if (slab->all_back()) {
+    bool live = heap->tag.load(std::memory_order_relaxed)->is_live();
+    released = slab->parked.load(std::memory_order_relaxed) || !live || !is_only_available(heap, c, slab);
+    if (released) release(slab);
+  } else if (slab->parked.load(std::memory_order_relaxed) &&
+             slab->level.out() - slab->remote.count() <= slab->wake_level()) {
+    link(heap, c, slab);
+  }
+  thread->lock.release();
+  if (released) purge_tick();
+}
+
+// No lock held.
+void push(Slab* slab, Block* first, Block* last, uint32_t count) {
+  // Until the push we hold blocks of the slab, and it cannot change what it is.
+  uint32_t wake_level = slab->wake_level();
+  uint32_t returned = slab->remote.push(first, last, count);
+  uint32_t out = slab->level.out();
+  if (out == returned ||
+      (out - returned <= wake_level && slab->parked.load(std::memory_order_seq_cst))) {
+    after_push(slab);
+  }
+}
+
+// Sorts blocks by slab, so that each slab is pushed to once for many.
+class Returns {
+ public:
+  ~Returns() {
+    for (Chain& chain : chains_) {
+      if (chain.slab != nullptr) push(chain.slab, chain.first, chain.last, chain.count);
+    }
+  }
+  void add(Slab* slab, Block* block) {
+    Chain& chain = chains_[(address(slab) / sizeof(Slab) ^ address(slab) / kChunkBytes) % kChains];
+    if (chain.slab != slab) {
+      if (chain.slab != nullptr) push(chain.slab, chain.first, chain.last, chain.count);
+      chain = {slab, nullptr, block, 0};
+    }
+    block->next = chain.first;
+    chain.first = block;
+    ++chain.count;
+  }
+
+ private:
+  struct Chain {
+    Slab* slab;
+    Block* first;
+    Block* last;
+    uint32_t count;
+  };
+  static constexpr size_t kChains = 32;
+  Chain chains_[kChains] = {};
+};
+
+// Gives back all but the `keep` youngest blocks of the heap's reuse list.
+void trim_reuse(Heap* heap, unsigned c, uint32_t keep) {
+  Returns returns;
+  Block** cut = &heap->reuse[c];
+  for (uint32_t i = 0; i < keep && *cut != nullptr; ++i) cut = &(*cut)->next;
+  Block* block = *cut;
+  *cut = nullptr;
+  uint32_t count = static_cast<uint32_t>(heap->reuse_count[c].get()) - keep;
+  heap->reuse_count[c].set(keep);
+  // The count bounds the walk: a block that was freed twice makes the list a ring.
+  for (; block != nullptr && count != 0; --count) {
+    Block* next = block->next;
+    returns.add(address_map.find(block), block);
+    block = next;
+  }
+}
+
+// A block in hand goes back to a slab of its own thread.
+void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
+  block->next = slab->free;
+  slab->free = block;
+  slab->level.set(slab->level.out() - 1, 0);
+  if (slab->parked.load(std::memory_order_relaxed)) link(heap, c, slab);
+  collect(slab);
+  if (slab->all_back()) release(slab);
+}
+
+}  // namespace
+
+bool refill(Heap* heap, unsigned c) {
+  if (hand_reuse(heap, c)) return true;
+  bool took_slab = false;
+  {
+    LockGuard guard(heap->thread.load(std::memory_order_relaxed)->lock);
+    for (;;) {
+      Slab* slab = heap->available[c];
+      if (slab == nullptr) slab = steal(heap, c);
+      if (slab == nullptr) {
+        slab = new_slab(heap, c);
+        took_slab = true;
+      }
+      if (slab == nullptr) return false;
+      if (hand_free(heap, c, slab)) break;
+      if (slab->level.out() == slab->capacity) park(heap, c, slab);
+    }
+  }
+  if (took_slab) purge_tick();
+  return true;
+}
+
+void on_level(Slab* slab) noexcept {
+  Heap* heap = slab->heap.load(std::memory_order_relaxed);
+  Thread* thread = heap->thread.load(std::memory_order_relaxed);
+  Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  bool released = false;
+  {
+    LockGuard guard(thread->lock);
+    unsigned c = slab->what().size_class;
+    slab->level.set(slab->level.out(), 0);
+    collect(slab);
+    check(slab);
+    if (slab->parked.load(std::memory_order_relaxed)) link(heap, c, slab);
+    if (slab->all_back()) {
+      released = !tag->is_live() || !is_only_available(heap, c, slab);
+      if (released) release(slab);
+    }
+  }
+  if (!released) return;
+  purge_tick();
+  if (!tag->is_live()) drop_retired_heaps(thread);
+}
+
+void free_remote(Heap* heap, Slab* slab, Block* block) {
+  if (heap == nullptr) {
+    push(slab, block, block, 1);
+    return;
+  }
+  unsigned c = slab->what().size_class;
+  block->next = heap->reuse[c];
+  heap->reuse[c] = block;
+  heap->reuse_count[c].add(1);
+  uint64_t count = heap->reuse_count[c].get();
+  if (count * slab->block_size > kReuseBytes) trim_reuse(heap, c, static_cast<uint32_t>(count / 2));
+}
+
+Block* flush(Heap* heap, Block* foreign) {
+  Thread* thread = heap->thread.load(std::memory_order_relaxed);
+  for (unsigned c = 0; c < kClasses; ++c) {
+    uint64_t counts[2] = {heap->handed[c].get() - heap->allocs[c].get(), heap->reuse_count[c].get()};
+    Block* lists[2] = {heap->list[c], heap->reuse[c]};
+    heap->list[c] = heap->reuse[c] = nullptr;
+    heap->handed[c].set(heap->allocs[c].get());
+    heap->reuse_count[c].set(0);
+    for (int i = 0; i < 2; ++i) {
+      for (Block* block = lists[i]; block != nullptr && counts[i] != 0; --counts[i]) {
+        Block* next = block->next;
+        Slab* slab = address_map.find(block);
+        if (slab->owner.load(std::memory_order_relaxed) == thread) {
+          return_own(heap, c, slab, block);
+        } else {
+          block->next = foreign;
+          foreign = block;
+        }
+        block = next;
+      }
+    }
+  }
+  return foreign;
+}
+
+Block* flush_all(Thread* thread) {
+  Block* foreign = nullptr;
+  for (uint32_t i = 0; i <= thread->bucket_mask; ++i) {
+    for (Heap* heap = thread->buckets[i]; heap != nullptr; heap = heap->next_in_thread) {
+      foreign = flush(heap, foreign);
+    }
+  }
+  return foreign;
+}
+
+void give_foreign(Block* list) {
+  Returns returns;
+  while (list != nullptr) {
+    Block* next = list->next;
+    returns.add(address_map.find(list), list);
+    list = next;
+  }
+}
+
+unsigned release_empty(Heap* heap, unsigned most) {
+  unsigned released = 0;
+  for (unsigned c = 0; c < kClasses; ++c) {
+    unsigned looked_at = 0;
+    for (Slab* slab = heap->available[c]; slab != nullptr && looked_at < most; ++looked_at) {
+      Slab* next = slab->next;
+      if (slab->all_back()) {
+        release(slab);
+        ++released;
+      }
+      slab = next;
+    }
+  }
+  return released;
+}
+
+unsigned release_all_empty(Thread* thread, unsigned most) {
+  unsigned released = 0;
+  for (uint32_t i = 0; i <= thread->bucket_mask; ++i) {
+    for (Heap* heap = thread->buckets[i]; heap != nullptr; heap = heap->next_in_thread) {
+      released += release_empty(heap, most);
+    }
+  }
+  return released;
+}
+
+}  // namespace tally::core

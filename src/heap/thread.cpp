@@ -1,0 +1,316 @@
+#include "heap/thread.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "heap/slab_ops.h"
+#include "memory/meta.h"
+#include "os/os.h"
+
+namespace tally::core {
+
+namespace {
+
+// Owners of nothing: before a thread's first slow call, and after its end.
+constinit Thread g_not_yet = {};
+constinit Thread g_gone = {};
+
+constinit meta::Pool<Heap> g_heap_pool;
+constinit Thread* g_orphans = nullptr;  // under threads_lock
+constinit std::atomic<bool> g_used{false};
+
+}  // namespace
+
+constinit Heap empty_heap = {};
+constinit thread_local ThreadState tls = {&empty_heap, &g_not_yet};
+constinit std::atomic<Heap*> all_heaps{nullptr};
+constinit std::atomic<Thread*> all_threads{nullptr};
+constinit Lock threads_lock;
+
+namespace {
+
+// ---- Threads.
+
+Thread* new_thread() {
+  auto* thread = static_cast<Thread*>(meta::allocate_forever(sizeof(Thread)));
+  if (thread == nullptr) return nullptr;
+  thread->buckets = thread->inline_buckets;
+  thread->bucket_mask = Thread::kInlineBuckets - 1;
+  thread->next_thread = all_threads.load(std::memory_order_relaxed);
+  all_threads.store(thread, std::memory_order_release);
+  return thread;
+}
+
+// An orphan to continue with, its heaps and slabs and all; else a new one.
+Thread* take_thread() {
+  LockGuard guard(threads_lock);
+  Thread* thread = g_orphans;
+  if (thread == nullptr) {
+    thread = new_thread();
+    if (thread == nullptr) return nullptr;
+  } else {
+    g_orphans = thread->next_orphan;
+    // Under its lock, which who takes slabs from orphans holds: from here on the slabs are ours.
+    LockGuard own(thread->lock);
+    thread->orphan.store(false, std::memory_order_relaxed);
+  }
+  thread->tag = root_tag();
+  thread->depth = 0;
+  return thread;
+}
+
+// The heaps keep what is live; what is in hand goes back, and empty slabs.
+void give_thread(Thread* thread) {
+  Block* foreign = nullptr;
+  {
+    LockGuard guard(thread->lock);
+    foreign = flush_all(thread);
+    release_all_empty(thread, ~0U);
+    thread->tag = root_tag();
+    thread->depth = 0;
+  }
+  give_foreign(foreign);
+  drop_retired_heaps(thread);
+  LockGuard guard(threads_lock);
+  LockGuard own(thread->lock);
+  thread->orphan.store(true, std::memory_order_relaxed);
+  thread->next_orphan = g_orphans;
+  g_orphans = thread;
+}
+
+void on_thread_exit() {
+  Thread* thread = tls.thread;
+  tls = {&empty_heap, &g_gone};
+  if (thread != &g_not_yet && thread != &g_gone) give_thread(thread);
+}
+
+// ---- Heaps of a thread.
+
+void insert(Thread* thread, Heap* heap, uint32_t id) {
+  Heap*& bucket = thread->buckets[id & thread->bucket_mask];
+  heap->next_in_thread = bucket;
+  bucket = heap;
+}
+
+// Keeps the chains short. Without memory they grow longer, no more. Lock held, by the owner.
+void grow_buckets(Thread* thread) {
+  uint32_t size = (thread->bucket_mask + 1) * 4;
+  auto** buckets = static_cast<Heap**>(meta::allocate(size * sizeof(Heap*)));
+  if (buckets == nullptr) return;
+  Heap** old = thread->buckets;
+  uint32_t old_size = thread->bucket_mask + 1;
+  thread->buckets = buckets;
+  thread->bucket_mask = size - 1;
+  for (uint32_t i = 0; i < old_size; ++i) {
+    for (Heap* heap = old[i]; heap != nullptr;) {
+      Heap* next = heap->next_in_thread;
+      insert(thread, heap, heap->tag.load(std::memory_order_relaxed)->id);
+      heap = next;
+    }
+  }
+  if (old != thread->inline_buckets) meta::release(old, old_size * sizeof(Heap*));
+}
+
+// A heap of this thread for the tag, which is live, or has blocks of which the caller holds one. No lock held.
+Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
+  // The lock keeps the tag from becoming another one before the heap is bound to it.
+  LockGuard tags(tags_lock);
+  if (!holds_block && !tag->is_live()) return nullptr;
+  Heap* heap = g_heap_pool.take();
+  if (heap == nullptr) return nullptr;
+  if (heap->thread.load(std::memory_order_relaxed) == nullptr) {
+    LockGuard guard(threads_lock);
+    heap->next_heap = all_heaps.load(std::memory_order_relaxed);
+    all_heaps.store(heap, std::memory_order_release);
+  }
+  tag->heaps.fetch_add(1, std::memory_order_relaxed);
+  LockGuard guard(thread->lock);
+  heap->thread.store(thread, std::memory_order_relaxed);
+  heap->tag.store(tag, std::memory_order_release);
+  if (++thread->heap_count > 2 * (thread->bucket_mask + 1)) grow_buckets(thread);
+  insert(thread, heap, tag->id);
+  return heap;
+}
+
+// The heap has no slab and nothing in hand: its counts pass to the tag. Lock held.
+void retire_heap(Thread* thread, Heap* heap) {
+  Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  Heap** at = &thread->buckets[tag->id & thread->bucket_mask];
+  while (*at != heap) at = &(*at)->next_in_thread;
+  *at = heap->next_in_thread;
+  --thread->heap_count;
+  if (tls.heap == heap) tls.heap = &empty_heap;
+  heap->tag.store(nullptr, std::memory_order_relaxed);
+  uint64_t allocs = 0, requested = 0;
+  for (unsigned c = 0; c < kClasses; ++c) {
+    allocs += heap->allocs[c].get();
+    requested += heap->requested[c].get();
+    heap->allocs[c].set(0);
+    heap->requested[c].set(0);
+    heap->handed[c].set(0);
+  }
+  tag->past_allocs.fetch_add(allocs, std::memory_order_relaxed);
+  tag->past_requested.fetch_add(requested, std::memory_order_relaxed);
+  g_heap_pool.give(heap);
+  tag->heaps.fetch_sub(1, std::memory_order_release);
+}
+
+bool in_scope(const Thread* thread, const Tag* tag) {
+  if (thread->tag == tag) return true;
+  for (uint32_t i = 0; i < thread->depth; ++i) {
+    if (thread->outer[i] == tag->id) return true;
+  }
+  return false;
+}
+
+// Whether this slow step should look after heaps of retired tags.
+bool time_to_drop(Thread* thread) {
+  constexpr uint32_t kEvery = 64;
+  return thread->retirements_seen != retirements.load(std::memory_order_relaxed) &&
+         thread->drop_attempts++ % kEvery == 0;
+}
+
+}  // namespace
+
+bool start_threads() { return os::set_thread_exit_hook(on_thread_exit); }
+
+void adopt_all_threads() {
+  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
+       thread = thread->next_thread) {
+    if (thread == tls.thread || thread->orphan.load(std::memory_order_relaxed)) continue;
+    thread->orphan.store(true, std::memory_order_relaxed);
+    thread->next_orphan = g_orphans;
+    g_orphans = thread;
+  }
+}
+
+RunningThread::RunningThread() : thread_(tls.thread) {
+  if (thread_ != &g_not_yet && thread_ != &g_gone) {
+    if (time_to_drop(thread_)) drop_retired_heaps(thread_);
+    return;
+  }
+  if (!g_used.exchange(true, std::memory_order_relaxed)) on_first_use();
+  borrowed_ = thread_ == &g_gone;
+  // on_first_use may have allocated, through libc, and so have made the thread known.
+  if (!borrowed_ && tls.thread != &g_not_yet) {
+    thread_ = tls.thread;
+    return;
+  }
+  thread_ = take_thread();
+  if (thread_ == nullptr) return;
+  tls = {&empty_heap, thread_};
+  if (!borrowed_) os::arm_thread_exit();
+}
+
+RunningThread::~RunningThread() {
+  if (!borrowed_ || thread_ == nullptr) return;
+  tls = {&empty_heap, &g_gone};
+  give_thread(thread_);
+}
+
+Heap* RunningThread::current_heap() const {
+  Tag* tag = thread_->tag->nearest_live();
+  Heap* heap = heap_of(tag);
+  if (heap != nullptr) tls.heap = heap;
+  return heap;
+}
+
+Heap* RunningThread::heap_of(Tag* tag) const {
+  Heap* heap = thread_->find_heap(tag->id);
+  return heap != nullptr ? heap : make_heap(thread_, tag, true);
+}
+
+Heap* RunningThread::heap_if_live(Tag* tag) const {
+  if (!tag->is_live()) return nullptr;
+  Heap* heap = thread_->find_heap(tag->id);
+  return heap != nullptr ? heap : make_heap(thread_, tag, false);
+}
+
+int push_tag(uint32_t id) {
+  Thread* thread = tls.thread;
+  Heap* heap = nullptr;
+  // The common case first: a thread that has used the tag before.
+  if (TALLY_LIKELY(thread != &g_not_yet && thread != &g_gone)) heap = thread->find_heap(id);
+  if (TALLY_UNLIKELY(heap == nullptr)) {
+    Tag* tag = find_tag(id);
+    if (tag == nullptr || !tag->is_live() || id == kOwnTag) return EINVAL;
+    RunningThread running;
+    thread = running.get();
+    if (thread == nullptr) return ENOMEM;
+    heap = running.heap_if_live(tag);
+    if (heap == nullptr) return tag->is_live() ? ENOMEM : EINVAL;
+    // A thread past its end has no scopes: it borrows, and forgets.
+    if (tls.thread == &g_gone) return EINVAL;
+  }
+  Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  if (TALLY_UNLIKELY(!tag->is_live())) return EINVAL;
+  if (TALLY_UNLIKELY(thread->depth == kMaxScopes)) return ENOSPC;
+  thread->outer[thread->depth++] = static_cast<uint16_t>(thread->tag->id);
+  thread->tag = tag;
+  tls.heap = heap;
+  return 0;
+}
+
+int pop_tag() {
+  Thread* thread = tls.thread;
+  if (TALLY_UNLIKELY(thread->depth == 0)) return EINVAL;
+  uint32_t id = thread->outer[--thread->depth];
+  Heap* heap = thread->find_heap(id);
+  // Only the root may be without a heap: a tag in scope keeps the one that push made.
+  Tag* tag = heap == nullptr ? root_tag() : heap->tag.load(std::memory_order_relaxed);
+  if (TALLY_UNLIKELY(!tag->is_live())) {
+    tag = tag->nearest_live();
+    heap = thread->find_heap(tag->id);
+  }
+  thread->tag = tag;
+  tls.heap = heap == nullptr ? &empty_heap : heap;
+  return 0;
+}
+
+uint32_t current_tag() {
+  const Thread* thread = tls.thread;
+  return thread->tag == nullptr ? kRootTag : thread->tag->nearest_live()->id;
+}
+
+void drop_retired_heaps(Thread* thread) {
+  Block* foreign = nullptr;
+  {
+    LockGuard guard(thread->lock);
+    thread->retirements_seen = retirements.load(std::memory_order_acquire);
+    bool left = false;
+    for (uint32_t i = 0; i <= thread->bucket_mask; ++i) {
+      Heap* next;
+      for (Heap* heap = thread->buckets[i]; heap != nullptr; heap = next) {
+        next = heap->next_in_thread;
+        Tag* tag = heap->tag.load(std::memory_order_relaxed);
+        if (tag->is_live()) continue;
+        foreign = flush(heap, foreign);
+        release_empty(heap, ~0U);
+        if (heap->slabs == 0 && !in_scope(thread, tag)) {
+          retire_heap(thread, heap);
+        } else {
+          left = true;
+        }
+      }
+    }
+    // Seen, but not done with: the next steps look again.
+    if (left) --thread->retirements_seen;
+  }
+  give_foreign(foreign);
+}
+
+void drop_retired_heaps_now() {
+  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
+       thread = thread->next_thread) {
+    if (thread == tls.thread) {
+      drop_retired_heaps(thread);
+    } else if (thread->orphan.load(std::memory_order_relaxed)) {
+      // Holding the list's lock, under which alone an orphan becomes somebody's.
+      LockGuard guard(threads_lock);
+      if (thread->orphan.load(std::memory_order_relaxed)) drop_retired_heaps(thread);
+    }
+  }
+}
+
+}  // namespace tally::core

@@ -1,0 +1,225 @@
+#include "memory/chunk.h"
+
+#include <bit>
+
+#include "backend/backend.h"
+#include "base/check.h"
+#include "base/math.h"
+#include "base/options.h"
+#include "memory/address_map.h"
+#include "memory/meta.h"
+#include "os/os.h"
+
+namespace tally::core {
+
+constinit Lock central;
+constinit std::atomic<Chunk*> all_chunks{nullptr};
+
+namespace {
+
+// Chunks by their longest free run; bin 0: only slot 0 is free.
+constinit Chunk* g_bins[kSlotsPerChunk] = {};
+constinit uint64_t g_filled_bins = 0;
+// Some chunk may have dirty slots.
+constinit std::atomic<bool> g_dirty{false};
+
+uint64_t bits(unsigned first, unsigned count) {
+  return (count == 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1) << first;
+}
+
+// The bits at which `count` set bits in a row begin.
+uint64_t runs_of(uint64_t mask, unsigned count) {
+  unsigned have = 1;
+  while (have < count) {
+    unsigned step = static_cast<unsigned>(min_of(have, count - have));
+    mask &= mask >> step;
+    have += step;
+  }
+  return mask;
+}
+
+unsigned longest_run(uint64_t mask) {
+  unsigned length = 0;
+  for (; mask != 0; ++length) mask &= mask >> 1;
+  return length;
+}
+
+void unlink(Chunk* chunk) {
+  if (chunk->bin == Chunk::kNoBin) return;
+  if (chunk->previous != nullptr) {
+    chunk->previous->next = chunk->next;
+  } else {
+    g_bins[chunk->bin] = chunk->next;
+    if (chunk->next == nullptr) g_filled_bins &= ~bits(chunk->bin, 1);
+  }
+  if (chunk->next != nullptr) chunk->next->previous = chunk->previous;
+}
+
+// The chunk's free slots changed.
+void rebin(Chunk* chunk) {
+  unsigned bin = chunk->free_slots == 0 ? Chunk::kNoBin : longest_run(chunk->free_slots & ~uint64_t{1});
+  if (bin == chunk->bin) return;
+  unlink(chunk);
+  chunk->bin = bin;
+  if (bin == Chunk::kNoBin) return;
+  chunk->previous = nullptr;
+  chunk->next = g_bins[bin];
+  if (chunk->next != nullptr) chunk->next->previous = chunk;
+  g_bins[bin] = chunk;
+  g_filled_bins |= bits(bin, 1);
+}
+
+Chunk* new_chunk() {
+  auto* chunk = static_cast<Chunk*>(backend::take(kChunkBytes, kChunkBytes));
+  if (chunk == nullptr) return nullptr;
+  if (!address_map.prepare(chunk, kChunkBytes)) {
+    backend::give(chunk, kChunkBytes);
+    return nullptr;
+  }
+  meta::charge(round_up(sizeof(Chunk), os::page_size()));
+  chunk->free_slots = ~uint64_t{0};
+  chunk->bin = Chunk::kNoBin;
+  rebin(chunk);
+  chunk->next_chunk = all_chunks.load(std::memory_order_relaxed);
+  all_chunks.store(chunk, std::memory_order_release);
+  return chunk;
+}
+
+// Where in the chunk the run goes: slots that are resident first, as their pages need no fault. 64 if nowhere.
+unsigned place(const Chunk* chunk, unsigned slots, uint64_t allowed) {
+  uint64_t dirty = runs_of(chunk->dirty_slots, slots) & allowed;
+  if (dirty != 0) return static_cast<unsigned>(std::countr_zero(dirty));
+  return static_cast<unsigned>(std::countr_zero(runs_of(chunk->free_slots, slots) & allowed));
+}
+
+void occupy(Chunk* chunk, unsigned first, unsigned slots, const Slab* slab, bool* zeroed) {
+  uint64_t mask = bits(first, slots);
+  *zeroed = (chunk->dirty_slots & mask) == 0;
+  chunk->free_slots &= ~mask;
+  chunk->dirty_slots &= ~mask;
+  rebin(chunk);
+  for (unsigned i = first; i < first + slots; ++i) address_map.set(chunk->slot_end(i) - 1, slab);
+}
+
+// Slots that resolve to their own, free, descriptor again.
+void vacate(Chunk* chunk, unsigned first, unsigned slots) {
+  uint64_t mask = bits(first, slots);
+  TALLY_ASSERT((chunk->free_slots & mask) == 0);
+  for (unsigned i = first; i < first + slots; ++i) {
+    address_map.set(chunk->slot_end(i) - 1, &chunk->slabs[i]);
+  }
+  chunk->free_slots |= mask;
+  chunk->dirty_slots |= mask;
+  chunk->dirty_since = os::now_ms();
+  g_dirty.store(true, std::memory_order_relaxed);
+  rebin(chunk);
+}
+
+}  // namespace
+
+Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) {
+  unsigned step = static_cast<unsigned>(max_of(alignment >> kSlotShift, 1));
+  uint64_t allowed = short_slot ? ~uint64_t{0} : ~uint64_t{1};
+  if (step > 1) {
+    uint64_t aligned = 0;
+    for (unsigned i = 0; i < kSlotsPerChunk; i += step) aligned |= bits(i, 1);
+    allowed &= aligned;
+  }
+  LockGuard guard(central);
+  unsigned least = short_slot ? 0 : slots;
+  Chunk* chunk = nullptr;
+  unsigned first = kSlotsPerChunk;
+  for (uint64_t bins = g_filled_bins & ~bits(0, least); bins != 0 && first == kSlotsPerChunk;
+       bins &= bins - 1) {
+    for (chunk = g_bins[std::countr_zero(bins)]; chunk != nullptr; chunk = chunk->next) {
+      first = place(chunk, slots, allowed);
+      if (first != kSlotsPerChunk) break;
+    }
+  }
+  if (first == kSlotsPerChunk) {
+    chunk = new_chunk();
+    if (chunk == nullptr) return nullptr;
+    first = place(chunk, slots, allowed);
+    TALLY_ASSERT(first != kSlotsPerChunk);
+  }
+  Slab* slab = &chunk->slabs[first];
+  occupy(chunk, first, slots, slab, zeroed);
+  slab->start = chunk->slot_start(first);
+  slab->slots = slots;
+  return slab;
+}
+
+void give_run(Slab* run) {
+  Chunk* chunk = Chunk::of(run);
+  LockGuard guard(central);
+  vacate(chunk, chunk->slot_of(run), run->slots);
+}
+
+void shrink_run(Slab* run, unsigned slots) {
+  Chunk* chunk = Chunk::of(run);
+  LockGuard guard(central);
+  vacate(chunk, chunk->slot_of(run) + slots, run->slots - slots);
+  run->slots = slots;
+}
+
+bool grow_run(Slab* run, unsigned slots, bool* zeroed) {
+  Chunk* chunk = Chunk::of(run);
+  unsigned behind = chunk->slot_of(run) + run->slots;
+  unsigned more = slots - run->slots;
+  if (behind + more > kSlotsPerChunk) return false;
+  LockGuard guard(central);
+  uint64_t mask = bits(behind, more);
+  if ((chunk->free_slots & mask) != mask) return false;
+  occupy(chunk, behind, more, run, zeroed);
+  run->slots = slots;
+  return true;
+}
+
+size_t purge_runs(uint64_t now, bool all) {
+  if (!g_dirty.load(std::memory_order_relaxed)) return 0;
+  size_t purged = 0;
+  bool left = false;
+  central.acquire();
+  g_dirty.store(false, std::memory_order_relaxed);
+  for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
+       chunk = chunk->next_chunk) {
+    if (chunk->dirty_slots == 0) continue;
+    if (!all && now - chunk->dirty_since < options.purge_ms) {
+      left = true;
+      continue;
+    }
+    // While the lock is open the slots are nobody's: neither free nor in a run.
+    uint64_t dirty = chunk->dirty_slots;
+    chunk->free_slots &= ~dirty;
+    chunk->dirty_slots = 0;
+    rebin(chunk);
+    central.release();
+    uint64_t kept = 0;
+    for (uint64_t rest = dirty; rest != 0;) {
+      unsigned first = static_cast<unsigned>(std::countr_zero(rest));
+      unsigned count = static_cast<unsigned>(std::countr_one(rest >> first));
+      char* start = chunk->slot_start(first);
+      size_t bytes = static_cast<size_t>(chunk->slot_end(first + count - 1) - start);
+      if (backend::purge(start, bytes)) {
+        purged += bytes;
+      } else {
+        kept |= bits(first, count);
+      }
+      rest &= ~bits(first, count);
+    }
+    central.acquire();
+    chunk->free_slots |= dirty;
+    chunk->dirty_slots |= kept;
+    if (kept != 0) {
+      // The system refuses (locked memory, a filter): asked again after the next delay, not at every step.
+      chunk->dirty_since = now;
+      left = true;
+    }
+    rebin(chunk);
+  }
+  if (left) g_dirty.store(true, std::memory_order_relaxed);
+  central.release();
+  return purged;
+}
+
+}  // namespace tally::core

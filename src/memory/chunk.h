@@ -1,0 +1,63 @@
+// Chunks, and the runs of slots in them. A chunk is never given back: its free slots are purged after a while, and used
+// again.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/config.h"
+#include "memory/slab.h"
+#include "os/lock.h"
+
+namespace tally::core {
+
+// free_slots has a bit for each slot in no run, dirty_slots for each of those whose pages may be resident and not zero:
+// dirty_slots is a subset of free_slots. Written under `central`.
+struct Chunk {
+  Slab slabs[kSlotsPerChunk];
+  Chunk* next_chunk;  // const: of all, newest first
+  uint64_t free_slots;
+  uint64_t dirty_slots;
+  uint64_t dirty_since;  // ms: when a slot last became dirty
+  Chunk* next;           // in its bin
+  Chunk* previous;
+  unsigned bin;  // the longest free run, without slot 0; kNoBin if no slot is free
+  static constexpr unsigned kNoBin = ~0U;
+
+  static Chunk* of(const Slab* slab) {
+    return reinterpret_cast<Chunk*>(address_of(slab) & ~(kChunkBytes - 1));
+  }
+  unsigned slot_of(const Slab* slab) const { return static_cast<unsigned>(slab - slabs); }
+  // Where the memory of a slot begins and ends.
+  char* slot_start(unsigned slot) {
+    return reinterpret_cast<char*>(this) + (slot == 0 ? kChunkHeaderBytes : slot * kSlotBytes);
+  }
+  char* slot_end(unsigned slot) { return reinterpret_cast<char*>(this) + (slot + 1) * kSlotBytes; }
+
+ private:
+  static uintptr_t address_of(const void* p) { return reinterpret_cast<uintptr_t>(p); }
+};
+static_assert(sizeof(Chunk) <= kChunkHeaderBytes);
+
+// The lock of chunks and spans. Taken inside a thread's lock, never the other way round.
+extern constinit Lock central;
+// Newest first; never shrinks, so it may be walked without a lock.
+extern constinit std::atomic<Chunk*> all_chunks;
+
+// A run of `slots` slots, its memory aligned to `alignment`; its descriptor has start, slots and nothing else set,
+// and every slot resolves to it. `zeroed` tells whether the memory reads as zero. Slot 0, which is shorter, is only
+// given where `short_slot` allows it. nullptr: no memory.
+Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed);
+// The run is free, its content may be lost. Its descriptor is kFree, with no owner, already.
+void give_run(Slab* run);
+// The run's last slots beyond `slots` are free.
+void shrink_run(Slab* run, unsigned slots);
+// Takes the slots behind the run too, if they are free. `zeroed` as above, of the new ones.
+bool grow_run(Slab* run, unsigned slots, bool* zeroed);
+
+// Gives free memory that is older than options.purge_ms back to the system, or all of it. Returns the bytes.
+// Takes the central lock, and lets go of it while the system works.
+size_t purge_runs(uint64_t now, bool all);
+
+}  // namespace tally::core

@@ -1,0 +1,113 @@
+#include "memory/meta.h"
+
+#include <bit>
+
+#include "backend/backend.h"
+#include "base/config.h"
+#include "base/math.h"
+#include "os/os.h"
+
+namespace tally::core::meta {
+namespace {
+
+constexpr size_t kRegionBytes = 256 * KiB;
+constexpr unsigned kBuckets = 32;
+
+struct FreeNode {
+  FreeNode* next;
+};
+
+// All under `lock`.
+constinit char* g_next = nullptr;
+constinit char* g_end = nullptr;
+constinit FreeNode* g_free[kBuckets] = {};
+constinit std::atomic<size_t> g_used{0};
+constinit std::atomic<size_t> g_footprint{0};
+constinit std::atomic<size_t> g_peak{0};
+
+void add_footprint(size_t bytes) {
+  size_t now = g_footprint.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  size_t peak = g_peak.load(std::memory_order_relaxed);
+  while (now > peak && !g_peak.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
+  }
+}
+
+// What may be released is rounded to a power of two, so that it fits whatever comes after it.
+unsigned bucket_of(size_t bytes) { return static_cast<unsigned>(std::bit_width(bytes - 1)); }
+
+size_t rounded(size_t bytes) { return max_of(std::bit_ceil(bytes), kCacheLine); }
+
+}  // namespace
+
+constinit Lock lock;
+
+namespace {
+// Lock held.
+void* carve(size_t bytes) {
+  if (static_cast<size_t>(g_end - g_next) < bytes) {
+    char* region = static_cast<char*>(backend::take(kRegionBytes, os::page_size()));
+    if (region == nullptr) return nullptr;
+    g_next = region;
+    g_end = region + kRegionBytes;
+  }
+  char* p = g_next;
+  g_next += bytes;
+  size_t page = os::page_size();
+  add_footprint(round_up(address(g_next), page) - round_up(address(p), page));
+  g_used.fetch_add(bytes, std::memory_order_relaxed);
+  return p;
+}
+}  // namespace
+
+void* allocate_forever(size_t bytes) {
+  LockGuard guard(lock);
+  return carve(round_up(bytes, kCacheLine));
+}
+
+void* allocate(size_t bytes) {
+  bytes = rounded(bytes);
+  LockGuard guard(lock);
+  if (bytes > kRegionBytes / 4) {
+    bytes = round_up(bytes, os::page_size());
+    void* own = backend::take(bytes, os::page_size());
+    if (own != nullptr) {
+      g_used.fetch_add(bytes, std::memory_order_relaxed);
+      add_footprint(bytes);
+    }
+    return own;
+  }
+  if (FreeNode*& head = g_free[bucket_of(bytes)]; head != nullptr) {
+    FreeNode* node = head;
+    head = node->next;
+    __builtin_memset(static_cast<void*>(node), 0, bytes);
+    g_used.fetch_add(bytes, std::memory_order_relaxed);
+    return node;
+  }
+  return carve(bytes);
+}
+
+void release(void* p, size_t bytes) {
+  bytes = rounded(bytes);
+  LockGuard guard(lock);
+  if (bytes > kRegionBytes / 4) {
+    bytes = round_up(bytes, os::page_size());
+    if (!backend::give(p, bytes)) return;
+    g_footprint.fetch_sub(bytes, std::memory_order_relaxed);
+  } else {
+    auto* node = static_cast<FreeNode*>(p);
+    node->next = g_free[bucket_of(bytes)];
+    g_free[bucket_of(bytes)] = node;
+  }
+  g_used.fetch_sub(bytes, std::memory_order_relaxed);
+}
+
+void charge(size_t bytes) {
+  g_used.fetch_add(bytes, std::memory_order_relaxed);
+  add_footprint(bytes);
+}
+
+size_t used_bytes() { return g_used.load(std::memory_order_relaxed); }
+size_t footprint_bytes() { return g_footprint.load(std::memory_order_relaxed); }
+size_t peak_bytes() { return g_peak.load(std::memory_order_relaxed); }
+
+}  // namespace tally::core::meta

@@ -1,0 +1,133 @@
+// The descriptor of a run of slots: a slab of equal blocks, a large block, or nothing. Descriptors lie apart from the
+// memory they describe, so that blocks carry no header and a stray write rarely reaches one.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/config.h"
+#include "base/counter.h"
+
+namespace tally::core {
+
+struct Heap;
+struct Thread;
+
+// A free block: its first word links it.
+struct Block {
+  Block* next;
+};
+
+enum class SlabKind : uint8_t {
+  kFree = 0,    // no block here; also AddressMap::none()
+  kBlocks = 1,  // a slab: blocks of one size class
+  kRun = 2,     // one large block, in a chunk
+  kSpan = 3,    // one large block, a mapping of its own
+};
+
+// What a slab is at the moment, in one word for those who read without a lock.
+struct Binding {
+  SlabKind kind;
+  uint8_t size_class;
+  uint16_t tag;
+
+  uint32_t pack() const {
+    return uint32_t{tag} | uint32_t{size_class} << 16 | static_cast<uint32_t>(kind) << 24;
+  }
+  static Binding unpack(uint32_t word) {
+    return {static_cast<SlabKind>(word >> 24), static_cast<uint8_t>(word >> 16),
+            static_cast<uint16_t>(word)};
+  }
+};
+
+// Blocks that other threads gave back: a list and its length in one word, so that the length is never guessed. Pushers
+// only push and the taker takes all, so no ABA.
+class RemoteList {
+ public:
+  struct Taken {
+    Block* first;
+    uint32_t count;
+  };
+
+  // Any thread. Links the chain in front; returns how many there are then. The full order pairs with Slab::park.
+  uint32_t push(Block* first, Block* last, uint32_t count) {
+    uint64_t old = word_.load(std::memory_order_relaxed);
+    uint64_t now;
+    do {
+      last->next = reinterpret_cast<Block*>(old >> kCountBits);
+      now = reinterpret_cast<uintptr_t>(first) << kCountBits | ((old & kCountMask) + count);
+    } while (!word_.compare_exchange_weak(old, now, std::memory_order_seq_cst,
+                                          std::memory_order_relaxed));
+    return static_cast<uint32_t>(now & kCountMask);
+  }
+  // Who may allocate from the slab.
+  Taken take() {
+    if (word_.load(std::memory_order_relaxed) == 0) return {nullptr, 0};
+    uint64_t word = word_.exchange(0, std::memory_order_acquire);
+    return {reinterpret_cast<Block*>(word >> kCountBits), static_cast<uint32_t>(word & kCountMask)};
+  }
+  uint32_t count() const {
+    return static_cast<uint32_t>(word_.load(std::memory_order_seq_cst) & kCountMask);
+  }
+
+ private:
+  static constexpr unsigned kCountBits = 16;
+  static constexpr uint64_t kCountMask = (uint64_t{1} << kCountBits) - 1;
+  std::atomic<uint64_t> word_{0};
+};
+
+// The invariant, in blocks, for kBlocks:
+//
+//   carved = |free| + out          and     0 <= |remote| <= out <= carved <= capacity
+//
+// out (level) counts the blocks that were handed to a heap and have not come back to `free`: the live ones, those in
+// heaps' lists, and those in `remote` that nobody took yet. A slab with out == |remote| holds no block that anyone could
+// free: whoever has its thread's lock may release it.
+//
+// Who writes: `owner` the owning thread, without a lock; `lock` whoever holds the lock of heap->thread; `const` whoever
+// made the slab, until it is released; `any` any thread.
+struct alignas(kCacheLine) Slab {
+  // What a local free touches.
+  std::atomic<Thread*> owner;       // lock: who frees without a lock; nullptr: nobody
+  Block* free = nullptr;                      // owner
+  Level level;                      // owner
+  std::atomic<Heap*> heap;          // lock
+  char* start = nullptr;                      // const
+  uint32_t block_size = 0;              // const
+  uint32_t capacity = 0;                // const
+  std::atomic<uint32_t> carved;     // owner, with the lock
+  std::atomic<uint32_t> binding;    // lock, a Binding
+  // What others touch.
+  alignas(kCacheLine) RemoteList remote;  // any
+  Slab* next = nullptr;                       // lock: in the heap's list of available slabs; also free lists of descriptors
+  Slab* previous = nullptr;                   // lock
+  std::atomic<size_t> bytes;        // lock: committed bytes of a slab; usable bytes of a large block
+  size_t mapped = 0;                    // const: a span's mapping
+  uint32_t slots = 0;                   // const: of a slab or run; 0 for a span
+  std::atomic<bool> parked;         // lock: not in the list of available slabs, as nothing in it is free
+
+  Binding what() const { return Binding::unpack(binding.load(std::memory_order_relaxed)); }
+  bool is_blocks() const { return what().kind == SlabKind::kBlocks; }
+  bool all_back() const { return level.out() == remote.count(); }
+  // p lies in the slab.
+  uint32_t index_of(const void* p) const {
+    return static_cast<uint32_t>(static_cast<const char*>(p) - start) / block_size;
+  }
+  char* block_at(uint32_t index) const { return start + size_t{index} * block_size; }
+  // p, which lies in the slab's slots, is where a block starts that was handed out at least once.
+  bool is_block(const void* p) const {
+    return p >= start && index_of(p) < carved.load(std::memory_order_relaxed) &&
+           block_at(index_of(p)) == p;
+  }
+  // Blocks out at which a parked slab is worth allocating from again.
+  uint32_t wake_level() const {
+    uint32_t free_ones = capacity >> kWakeShift;
+    return capacity - (free_ones == 0 ? 1 : free_ones);
+  }
+};
+
+static_assert(sizeof(Slab) == 2 * kCacheLine);
+static_assert(offsetof(Slab, remote) == kCacheLine, "the owner's line holds nothing that others write");
+
+}  // namespace tally::core

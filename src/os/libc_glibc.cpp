@@ -1,0 +1,77 @@
+// libc.h for glibc. A block's header, two words before it, says its size and where it came from (malloc.c, "struct
+// malloc_chunk"); headers are copied by the kernel, so that a wild pointer is not followed.
+#include "os/libc.h"
+
+#include <dlfcn.h>
+#include <stdint.h>
+
+#include "base/math.h"
+#include "os/os.h"
+
+extern "C" {
+// Exported by every glibc; weak, so that other C libraries link.
+__attribute__((weak)) void __libc_free(void*);
+__attribute__((weak)) void* __libc_realloc(void*, size_t);
+__attribute__((weak)) extern void* __curbrk;
+}
+
+namespace tally::core::os {
+namespace {
+
+struct Header {
+  size_t previous;
+  size_t size_and_flags;
+};
+constexpr size_t kMmapped = 2;
+constexpr size_t kNonMainArena = 4;
+constexpr size_t kFlags = 7;
+// Arenas other than the main one consist of heaps aligned to this, each with its size in its third word.
+constexpr size_t kHeapBytes = size_t{64} << 20;
+
+bool in_module(const void* p) {
+  dl_find_object found;
+  return _dl_find_object(const_cast<void*>(p), &found) == 0;
+}
+
+bool header_of(const void* p, Header* header) {
+  return (address(p) & 15) == 0 && address(p) >= 4096 &&
+         read_memory(static_cast<const char*>(p) - sizeof *header, header, sizeof *header);
+}
+
+}  // namespace
+
+bool libc_owns(const void* p) {
+  Header header;
+  if (__libc_free == nullptr || in_module(p) || !header_of(p, &header)) return false;
+  size_t size = header.size_and_flags & ~kFlags;
+  if (size < 32 || (size & 15) != 0 || size > PTRDIFF_MAX) return false;
+  uintptr_t start = address(p) - sizeof header;
+  if ((header.size_and_flags & kMmapped) != 0) {
+    size_t page = page_size();
+    return (header.size_and_flags & kNonMainArena) == 0 && ((start - header.previous) & (page - 1)) == 0 &&
+           ((header.previous + size) & (page - 1)) == 0;
+  }
+  Header after;
+  if (!header_of(reinterpret_cast<const char*>(p) + size, &after)) return false;
+  if ((after.size_and_flags & 1) == 0) return false;  // the block is free already
+  if ((header.size_and_flags & kNonMainArena) != 0) {
+    uintptr_t heap = start & ~(kHeapBytes - 1);
+    size_t info[3];
+    return read_memory(reinterpret_cast<void*>(heap), info, sizeof info) && info[0] != 0 &&
+           info[2] <= kHeapBytes && start + size <= heap + info[2];
+  }
+  return &__curbrk != nullptr && start + size <= address(__curbrk) &&
+         address(__curbrk) - start < (uintptr_t{1} << 40);
+}
+
+void libc_free(void* p) { __libc_free(p); }
+void* libc_realloc(void* p, size_t bytes) { return __libc_realloc(p, bytes); }
+
+size_t libc_usable_size(const void* p) {
+  Header header;
+  if (!header_of(p, &header)) return 0;
+  size_t size = header.size_and_flags & ~kFlags;
+  return size - ((header.size_and_flags & kMmapped) != 0 ? 2 : 1) * sizeof(size_t);
+}
+
+}  // namespace tally::core::os

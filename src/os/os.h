@@ -1,0 +1,68 @@
+// The operating system, as far as Tally needs it. One .cpp per system implements it, and is alone in making system calls
+// and including system headers. It knows nothing of the heap.
+//
+// No function here allocates from a malloc or changes errno; none calls into libc what another preload library may
+// interpose, except where it says so.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace tally::core::os {
+
+// ---- Memory. Sizes and addresses are multiples of page_size().
+
+size_t page_size();
+// Zeroed, readable and writable, aligned to `alignment` (a power of two, at least a page); nullptr if there is none.
+void* map(size_t bytes, size_t alignment);
+// Gives address space back. False if the system refused: the memory is then as before.
+bool unmap(void* p, size_t bytes);
+// Gives the memory back and keeps the addresses: they read as zero afterwards. False: all is as before.
+bool purge(void* p, size_t bytes);
+// Makes the mapping at p longer or shorter, its content kept, new bytes zero. It moves only if it has to, and then to
+// an address aligned to `alignment`. nullptr: all is as before.
+void* remap(void* p, size_t bytes, size_t new_bytes, size_t alignment);
+// Copies memory that may not be there; false if it is not.
+bool read_memory(const void* from, void* to, size_t bytes);
+
+// ---- The process.
+
+// What the kernel counts as resident; 0 if it does not say.
+size_t resident_bytes();
+int64_t process_id();
+// Milliseconds since some moment, never backwards; advances in steps of a few.
+uint64_t now_ms();
+// True if the program runs with more rights than its caller: the environment is not to be trusted.
+bool is_secure();
+const char* const* environment();
+[[noreturn]] void abort_process();
+// "USR2", "SIGUSR2" and "12" are all 12; 0 if it is no signal that can be caught.
+int parse_signal(const char* name);
+// Calls `handler` when the signal comes. Through libc, so that the program sees it.
+bool on_signal(int signal, void (*handler)(int));
+
+// ---- Files. `fd` is one of the caller's, never closed here.
+
+bool write_all(int fd, const char* text, size_t length);
+// Writes through a file beside it that is renamed to `path` at the end, so that a reader sees all or nothing.
+// `write` gets a descriptor and `arg`. False if any step failed: `path` is then as before.
+bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg);
+// Another descriptor for the same file, out of the program's way; -1 if there is none.
+int keep_descriptor(int fd);
+int last_error();  // of the last failed write_all or replace_file on this thread
+const char* error_text(int error);
+
+// ---- Threads.
+
+void futex_wait(std::atomic<uint32_t>* word, uint32_t expected);
+void futex_wake_one(std::atomic<uint32_t>* word);
+void cpu_relax();
+// Once per process, before the first call of arm_thread_exit: `hook` runs on each armed thread as late in its end as
+// can be had. Through libc.
+bool set_thread_exit_hook(void (*hook)());
+void arm_thread_exit();
+// The handlers run around fork, prepare last and the others first. Through libc.
+void set_fork_hooks(void (*prepare)(), void (*parent)(), void (*child)());
+
+}  // namespace tally::core::os

@@ -1,0 +1,281 @@
+// os.h for Linux with glibc. Memory, time and files go by raw system calls: other preload libraries interpose libc's
+// wrappers and may allocate in them, and a raw call leaves errno alone.
+#include "os/os.h"
+
+#include <asm/unistd.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/math.h"
+#include "base/text.h"
+
+namespace tally::core::os {
+namespace {
+
+// The result, or -errno.
+long system_call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
+                 long f = 0) {
+#if defined(__x86_64__)
+  register long r10 asm("r10") = d;
+  register long r8 asm("r8") = e;
+  register long r9 asm("r9") = f;
+  long result;
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+               : "rcx", "r11", "memory");
+  return result;
+#elif defined(__aarch64__)
+  register long x8 asm("x8") = number;
+  register long x0 asm("x0") = a;
+  register long x1 asm("x1") = b;
+  register long x2 asm("x2") = c;
+  register long x3 asm("x3") = d;
+  register long x4 asm("x4") = e;
+  register long x5 asm("x5") = f;
+  asm volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+  return x0;
+#else
+#error "Tally runs on x86-64 and aarch64"
+#endif
+}
+
+bool failed(long result) { return result < 0 && result > -4096; }
+long as_long(const void* p) { return static_cast<long>(address(p)); }
+
+constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+constexpr int kPrivate = MAP_PRIVATE | MAP_ANONYMOUS;
+
+void* map_anywhere(size_t bytes, int protection) {
+  long result = system_call(__NR_mmap, 0, static_cast<long>(bytes), protection,
+                            kPrivate | (protection == PROT_NONE ? MAP_NORESERVE : 0), -1, 0);
+  return failed(result) ? nullptr : reinterpret_cast<void*>(result);
+}
+
+void* map_with(size_t bytes, size_t alignment, int protection) {
+  // The kernel places mappings side by side, so the plain request is most often aligned already.
+  void* p = map_anywhere(bytes, protection);
+  if (p == nullptr || (address(p) & (alignment - 1)) == 0) return p;
+  unmap(p, bytes);
+  if (bytes + alignment < bytes) return nullptr;
+  char* wide = static_cast<char*>(map_anywhere(bytes + alignment, protection));
+  if (wide == nullptr) return nullptr;
+  size_t before = round_up(address(wide), alignment) - address(wide);
+  if (before != 0) unmap(wide, before);
+  unmap(wide + before + bytes, alignment - before);
+  return wide + before;
+}
+
+long open_file(const char* path, int flags, int mode = 0) {
+  return system_call(__NR_openat, AT_FDCWD, as_long(path), flags | O_CLOEXEC, mode);
+}
+void close_file(long fd) { system_call(__NR_close, fd); }
+
+constinit thread_local int t_last_error = 0;
+
+bool fail(long result) {
+  t_last_error = static_cast<int>(-result);
+  return false;
+}
+
+}  // namespace
+
+size_t page_size() {
+  static std::atomic<size_t> known{0};
+  size_t bytes = known.load(std::memory_order_relaxed);
+  if (bytes == 0) {
+    bytes = getauxval(AT_PAGESZ);
+    if (bytes == 0) bytes = 4096;
+    known.store(bytes, std::memory_order_relaxed);
+  }
+  return bytes;
+}
+
+void* map(size_t bytes, size_t alignment) { return map_with(bytes, alignment, kReadWrite); }
+
+bool unmap(void* p, size_t bytes) {
+  return !failed(system_call(__NR_munmap, as_long(p), static_cast<long>(bytes)));
+}
+
+bool purge(void* p, size_t bytes) {
+  return !failed(system_call(__NR_madvise, as_long(p), static_cast<long>(bytes), MADV_DONTNEED));
+}
+
+void* remap(void* p, size_t bytes, size_t new_bytes, size_t alignment) {
+  long result = system_call(__NR_mremap, as_long(p), static_cast<long>(bytes),
+                            static_cast<long>(new_bytes), 0);
+  if (!failed(result)) return p;
+  void* target = map_with(new_bytes, alignment, PROT_NONE);
+  if (target == nullptr) return nullptr;
+  result = system_call(__NR_mremap, as_long(p), static_cast<long>(bytes),
+                       static_cast<long>(new_bytes), MREMAP_MAYMOVE | MREMAP_FIXED, as_long(target));
+  if (!failed(result)) return target;
+  // The kernel may have unmapped the target before it failed, and another thread may have mapped something there:
+  // the reservation is left, which costs addresses only.
+  return nullptr;
+}
+
+bool read_memory(const void* from, void* to, size_t bytes) {
+  iovec local = {to, bytes};
+  iovec remote = {const_cast<void*>(from), bytes};
+  return system_call(__NR_process_vm_readv, process_id(), as_long(&local), 1, as_long(&remote), 1,
+                     0) == static_cast<long>(bytes);
+}
+
+size_t resident_bytes() {
+  long fd = open_file("/proc/self/statm", O_RDONLY);
+  if (failed(fd)) return 0;
+  char text[128];
+  long length = system_call(__NR_read, fd, as_long(text), sizeof text - 1);
+  close_file(fd);
+  if (length <= 0) return 0;
+  text[length] = 0;
+  const char* at = text;
+  while (*at != 0 && *at != ' ') ++at;
+  size_t pages = 0;
+  for (++at; *at >= '0' && *at <= '9'; ++at) pages = pages * 10 + static_cast<size_t>(*at - '0');
+  return pages * page_size();
+}
+
+int64_t process_id() { return system_call(__NR_getpid); }
+
+uint64_t now_ms() {
+  timespec now;
+  system_call(__NR_clock_gettime, CLOCK_MONOTONIC_COARSE, as_long(&now));
+  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
+}
+
+bool is_secure() { return getauxval(AT_SECURE) != 0; }
+const char* const* environment() { return environ; }
+
+void abort_process() {
+  // libc's abort runs the program's SIGABRT handler and leaves a core; the trap is for a handler that comes back.
+  abort();
+  __builtin_trap();
+}
+
+int parse_signal(const char* name) {
+  static constexpr struct {
+    const char* name;
+    int number;
+  } kNames[] = {{"HUP", SIGHUP},   {"USR1", SIGUSR1},   {"USR2", SIGUSR2},   {"ALRM", SIGALRM},
+                {"QUIT", SIGQUIT}, {"WINCH", SIGWINCH}, {"URG", SIGURG},     {"IO", SIGIO},
+                {"PWR", SIGPWR},   {"PROF", SIGPROF},   {"VTALRM", SIGVTALRM}};
+  if (strncmp(name, "SIG", 3) == 0) name += 3;
+  for (const auto& known : kNames) {
+    if (strcmp(name, known.name) == 0) return known.number;
+  }
+  int number = 0;
+  const char* at = name;
+  while (*at >= '0' && *at <= '9' && number < 1000) number = number * 10 + (*at++ - '0');
+  bool catchable = number >= 1 && number <= 64 && number != SIGKILL && number != SIGSTOP;
+  return *name != 0 && *at == 0 && catchable ? number : 0;
+}
+
+bool on_signal(int signal, void (*handler)(int)) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  int error = errno;
+  bool ok = sigaction(signal, &action, nullptr) == 0;
+  errno = error;
+  return ok;
+}
+
+bool write_all(int fd, const char* text, size_t length) {
+  while (length != 0) {
+    long written = system_call(__NR_write, fd, as_long(text), static_cast<long>(length));
+    if (written == -EINTR) continue;
+    if (written <= 0) return fail(written == 0 ? -EIO : written);
+    text += written;
+    length -= static_cast<size_t>(written);
+  }
+  return true;
+}
+
+bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg) {
+  char beside[4096];
+  TextWriter name(beside, sizeof beside - 1);
+  name.put(path).put(".tmp.").number(static_cast<uint64_t>(process_id()));
+  if (name.used() != name.length()) return fail(-ENAMETOOLONG);
+  beside[name.used()] = 0;
+  // What a killed process of the same number left here is in the way of O_EXCL, which keeps us off others' links.
+  system_call(__NR_unlinkat, AT_FDCWD, as_long(beside), 0);
+  long fd = open_file(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+  if (failed(fd)) return fail(fd);
+  bool ok = write(static_cast<int>(fd), arg);
+  close_file(fd);
+  if (ok) {
+    long result = system_call(__NR_renameat2, AT_FDCWD, as_long(beside), AT_FDCWD, as_long(path), 0);
+    if (failed(result)) ok = fail(result);
+  }
+  if (!ok) system_call(__NR_unlinkat, AT_FDCWD, as_long(beside), 0);
+  return ok;
+}
+
+int keep_descriptor(int fd) {
+  constexpr int kOutOfTheWay = 200;
+  long copy = system_call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, kOutOfTheWay);
+  return failed(copy) ? -1 : static_cast<int>(copy);
+}
+
+int last_error() { return t_last_error; }
+
+const char* error_text(int error) {
+  const char* text = strerrordesc_np(error);
+  return text != nullptr ? text : "unknown error";
+}
+
+void futex_wait(std::atomic<uint32_t>* word, uint32_t expected) {
+  system_call(__NR_futex, as_long(word), FUTEX_WAIT_PRIVATE, expected, 0);
+}
+void futex_wake_one(std::atomic<uint32_t>* word) {
+  system_call(__NR_futex, as_long(word), FUTEX_WAKE_PRIVATE, 1);
+}
+
+void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  asm volatile("yield");
+#endif
+}
+
+namespace {
+pthread_key_t g_exit_key;
+void (*g_exit_hook)();
+
+// Keys are destroyed in rounds for as long as destructors set them anew. Ours waits for the last round, so that the
+// other keys' destructors still find the thread's heaps.
+void on_thread_exit(void* round) {
+  uintptr_t next = address(round) + 1;
+  if (next < PTHREAD_DESTRUCTOR_ITERATIONS &&
+      pthread_setspecific(g_exit_key, reinterpret_cast<void*>(next)) == 0) {
+    return;
+  }
+  g_exit_hook();
+}
+}  // namespace
+
+bool set_thread_exit_hook(void (*hook)()) {
+  g_exit_hook = hook;
+  return pthread_key_create(&g_exit_key, on_thread_exit) == 0;
+}
+void arm_thread_exit() { pthread_setspecific(g_exit_key, reinterpret_cast<void*>(1)); }
+
+void set_fork_hooks(void (*prepare)(), void (*parent)(), void (*child)()) {
+  pthread_atfork(prepare, parent, child);
+}
+
+}  // namespace tally::core::os

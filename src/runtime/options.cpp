@@ -1,0 +1,169 @@
+#include "runtime/options.h"
+
+#include <string.h>
+
+#include "base/math.h"
+#include "base/options.h"
+#include "base/text.h"
+#include "os/os.h"
+
+namespace tally::core {
+namespace {
+
+// A stretch of the environment; not terminated.
+struct Text {
+  const char* start;
+  size_t length;
+
+  bool is(const char* other) const {
+    return strlen(other) == length && memcmp(start, other, length) == 0;
+  }
+};
+
+bool read_number(Text value, uint64_t most, uint64_t* number) {
+  *number = 0;
+  for (size_t i = 0; i < value.length; ++i) {
+    if (value.start[i] < '0' || value.start[i] > '9') return false;
+    *number = *number * 10 + static_cast<uint64_t>(value.start[i] - '0');
+    if (*number > most) return false;
+  }
+  return value.length != 0;
+}
+
+bool copy_path(Text value, char (&path)[kOptionPathMax]) {
+  if (value.length == 0 || value.length >= kOptionPathMax) return false;
+  memcpy(path, value.start, value.length);
+  path[value.length] = 0;
+  return true;
+}
+
+bool set_backend(Text value) { return value.is("os"); }
+bool set_dump_path(Text value) { return copy_path(value, options.dump_path); }
+
+bool set_dump_signal(Text value) {
+  char name[16];
+  if (value.length >= sizeof name) return false;
+  memcpy(name, value.start, value.length);
+  name[value.length] = 0;
+  int signal = os::parse_signal(name);
+  if (signal != 0) options.dump_signal = signal;
+  return signal != 0;
+}
+
+bool set_on_corruption(Text value) {
+  if (!value.is("abort") && !value.is("report")) return false;
+  options.abort_on_corruption = value.is("abort");
+  return true;
+}
+
+bool set_purge_ms(Text value) {
+  uint64_t number;
+  if (!read_number(value, 3600000, &number)) return false;
+  options.purge_ms = static_cast<uint32_t>(number);
+  return true;
+}
+
+bool set_report(Text value) {
+  options.report = !value.is("0");
+  options.report_path[0] = 0;
+  return value.is("0") || value.is("1") || copy_path(value, options.report_path);
+}
+
+// The one list of options: docs and messages follow it. In alphabetical order.
+struct Option {
+  const char* key;
+  bool (*set)(Text value);
+  const char* accepts;
+};
+constexpr Option kOptions[] = {
+    {"backend", set_backend, "os"},
+    {"dump_path", set_dump_path, "a path of at most 511 bytes, in which %p is the process id"},
+    {"dump_signal", set_dump_signal, "a signal, such as USR2 or 12"},
+    {"on_corruption", set_on_corruption, "abort or report"},
+    {"purge_ms", set_purge_ms, "milliseconds, 0 to 3600000"},
+    {"report", set_report, "0, 1, or a path, in which %p is the process id"},
+};
+
+// "TALLY_PURGE_MS=abc" or "TALLY_CONF purge_ms:abc", as the user wrote it.
+void complain(const char* prefix, Text what, void (*rest)(TextWriter&, const Option*), const Option* option) {
+  char buffer[512];
+  TextWriter out(buffer, sizeof buffer - 1);
+  out.put("tally: ").put(prefix).put(what.start, min_of(what.length, 200)).put(": ");
+  rest(out, option);
+  size_t length = out.used();
+  buffer[length++] = '\n';
+  os::write_all(2, buffer, length);
+}
+
+void put_known(TextWriter& out, const Option*) {
+  out.put("unknown option (known: ");
+  for (const Option& option : kOptions) {
+    if (&option != kOptions) out.put(", ");
+    out.put(option.key);
+  }
+  out.put(')');
+}
+
+void put_expected(TextWriter& out, const Option* option) {
+  out.put("expected ").put(option->accepts);
+}
+
+bool same_letters(Text name, const char* key) {
+  if (strlen(key) != name.length) return false;
+  for (size_t i = 0; i < name.length; ++i) {
+    char c = name.start[i];
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    if (c != key[i]) return false;
+  }
+  return true;
+}
+
+// `pair` is the whole "name=value" or "key:value", of which the first `name` bytes are the name.
+void apply(const char* prefix, Text pair, size_t name_length) {
+  Text name = {pair.start, name_length};
+  bool has_value = name_length < pair.length;
+  Text value = {pair.start + name_length + 1, has_value ? pair.length - name_length - 1 : 0};
+  for (const Option& option : kOptions) {
+    if (!same_letters(name, option.key)) continue;
+    if (!has_value || !option.set(value)) complain(prefix, pair, put_expected, &option);
+    return;
+  }
+  complain(prefix, name, put_known, nullptr);
+}
+
+size_t find(Text text, char c) {
+  const void* at = memchr(text.start, c, text.length);
+  return at == nullptr ? text.length : static_cast<size_t>(static_cast<const char*>(at) - text.start);
+}
+
+constexpr char kPrefix[] = "TALLY_";
+constexpr size_t kPrefixLength = sizeof kPrefix - 1;
+
+void read_conf(const char* conf) {
+  Text rest = {conf, strlen(conf)};
+  while (rest.length != 0) {
+    Text pair = {rest.start, find(rest, ',')};
+    size_t taken = min_of(pair.length + 1, rest.length);
+    rest = {rest.start + taken, rest.length - taken};
+    if (pair.length != 0) apply("TALLY_CONF ", pair, find(pair, ':'));
+  }
+}
+
+}  // namespace
+
+void read_options() {
+  const char* const* environment = os::environment();
+  if (environment == nullptr || os::is_secure()) return;
+  for (int pass = 0; pass < 2; ++pass) {
+    for (const char* const* at = environment; *at != nullptr; ++at) {
+      if (strncmp(*at, kPrefix, kPrefixLength) != 0) continue;
+      bool is_conf = strncmp(*at, "TALLY_CONF=", 11) == 0;
+      if (is_conf && pass == 0) read_conf(*at + 11);
+      if (is_conf || pass == 0) continue;
+      Text pair = {*at + kPrefixLength, strlen(*at) - kPrefixLength};
+      apply(kPrefix, pair, find(pair, '='));
+    }
+  }
+}
+
+}  // namespace tally::core

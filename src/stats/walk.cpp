@@ -1,0 +1,296 @@
+#include "stats/walk.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <atomic>
+
+#include "backend/backend.h"
+#include "base/math.h"
+#include "heap/heap.h"
+#include "memory/chunk.h"
+#include "memory/meta.h"
+#include "os/os.h"
+
+namespace tally::core {
+namespace {
+
+// What the walk sums up for one tag and class.
+struct ClassSums {
+  uint64_t in_slabs;  // blocks that are not free in their slab
+  uint64_t in_hand;   // of those, not allocated: in a heap
+  uint64_t capacity;  // blocks that committed memory has room for
+  uint64_t footprint;
+  uint64_t slabs;
+
+  // Slabs and heaps are read at different moments, so the difference needs bounds while threads run.
+  uint64_t live() const {
+    uint64_t live = in_slabs > in_hand ? in_slabs - in_hand : 0;
+    return live < capacity ? live : capacity;
+  }
+};
+
+struct TagSums {
+  ClassSums classes[kClasses];
+  uint64_t allocs;
+  uint64_t requested;
+};
+
+// Calls slab(binding, slab) for each slab of blocks, then heap(tag, heap) for each heap in use.
+template <class OnSlab, class OnHeap>
+void walk(OnSlab&& on_slab, OnHeap&& on_heap) {
+  for (const Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
+       chunk = chunk->next_chunk) {
+    for (const Slab& slab : chunk->slabs) {
+      Binding what = Binding::unpack(slab.binding.load(std::memory_order_acquire));
+      if (what.kind == SlabKind::kBlocks) on_slab(what, slab);
+    }
+  }
+  for (const Heap* heap = all_heaps.load(std::memory_order_acquire); heap != nullptr;
+       heap = heap->next_heap) {
+    const Tag* tag = heap->tag.load(std::memory_order_acquire);
+    if (tag != nullptr) on_heap(*tag, *heap);
+  }
+}
+
+void add(ClassSums* sums, const Slab& slab, unsigned c) {
+  uint32_t out = slab.level.out();
+  uint32_t remote = slab.remote.count();
+  size_t bytes = slab.bytes.load(std::memory_order_relaxed);
+  sums->in_slabs += out > remote ? out - remote : 0;
+  sums->capacity += bytes / class_size(c);
+  sums->footprint += bytes;
+  ++sums->slabs;
+}
+
+void add(TagSums* sums, const Heap& heap) {
+  for (unsigned c = 0; c < kClasses; ++c) {
+    uint64_t allocs = heap.allocs[c].get();
+    uint64_t handed = heap.handed[c].get();
+    sums->classes[c].in_hand += (handed > allocs ? handed - allocs : 0) + heap.reuse_count[c].get();
+    sums->allocs += allocs;
+    sums->requested += heap.requested[c].get();
+  }
+}
+
+// The tag alone, from the sums and its own counters.
+tally_counts counts_of(const Tag& tag, const TagSums& sums) {
+  tally_counts counts = {};
+  counts.large_live_bytes = tag.large_live_bytes.load(std::memory_order_relaxed);
+  counts.large_live_blocks = tag.large_live_blocks.load(std::memory_order_relaxed);
+  counts.live_bytes = counts.large_live_bytes;
+  counts.live_blocks = counts.large_live_blocks;
+  for (unsigned c = 0; c < kClasses; ++c) {
+    counts.live_blocks += sums.classes[c].live();
+    counts.live_bytes += sums.classes[c].live() * class_size(c);
+  }
+  counts.footprint_bytes = tag.own.now.load(std::memory_order_relaxed);
+  counts.peak_footprint_bytes = tag.own.peak.load(std::memory_order_relaxed);
+  if (tag.id == kOwnTag) {
+    counts.live_bytes = meta::used_bytes();
+    counts.footprint_bytes = meta::footprint_bytes();
+    counts.peak_footprint_bytes = meta::peak_bytes();
+  }
+  counts.live_bytes = min_of(counts.live_bytes, counts.footprint_bytes);
+  counts.alloc_count = sums.allocs + tag.past_allocs.load(std::memory_order_relaxed) +
+                       tag.large_allocs.load(std::memory_order_relaxed);
+  counts.requested_bytes = sums.requested + tag.past_requested.load(std::memory_order_relaxed) +
+                           tag.large_requested.load(std::memory_order_relaxed);
+  // Blocks in flight may be seen live before they are seen allocated.
+  counts.alloc_count = max_of(counts.alloc_count, counts.live_blocks);
+  counts.free_count = counts.alloc_count - counts.live_blocks;
+  return counts;
+}
+
+void add(tally_counts* to, const tally_counts& from) {
+  to->live_bytes += from.live_bytes;
+  to->live_blocks += from.live_blocks;
+  to->alloc_count += from.alloc_count;
+  to->free_count += from.free_count;
+  to->requested_bytes += from.requested_bytes;
+  to->large_live_bytes += from.large_live_bytes;
+  to->large_live_blocks += from.large_live_blocks;
+}
+
+// The footprint of a tree of tags has a peak of its own: the sum of peaks is no peak.
+void set_total_footprint(const Tag& tag, tally_counts* total) {
+  uint64_t own_metadata = tag.id == kRootTag || tag.id == kOwnTag ? meta::footprint_bytes() : 0;
+  uint64_t own_peak = tag.id == kRootTag || tag.id == kOwnTag ? meta::peak_bytes() : 0;
+  total->footprint_bytes = tag.total.now.load(std::memory_order_relaxed) + own_metadata;
+  total->peak_footprint_bytes = max_of(tag.total.peak.load(std::memory_order_relaxed) + own_peak,
+                                       total->footprint_bytes);
+}
+
+void describe(const Tag& tag, tally_stats_t* row) {
+  row->size = sizeof *row;
+  row->version = TALLY_STATS_VERSION;
+  row->id = tag.id;
+  row->parent = tag.parent == nullptr ? kNoTag : tag.parent->id;
+  row->name = tag.name;
+  row->retired = tag.is_live() ? 0 : 1;
+}
+
+bool is_within(const Tag* tag, const Tag* above) {
+  while (tag != nullptr && tag != above) tag = tag->parent;
+  return tag != nullptr;
+}
+
+// ---- Snapshots: one mapping that holds the struct, its rows, its names, and while it is made the sums.
+
+struct Layout {
+  size_t tags;
+  size_t at_rows, at_classes, at_names, at_sums, bytes;
+
+  explicit Layout(size_t tag_count) : tags(tag_count) {
+    at_rows = round_up(sizeof(Mapped), 64);
+    at_classes = at_rows + tags * sizeof(tally_stats_t);
+    at_names = at_classes + tags * kClasses * sizeof(tally_class_stats_t);
+    at_sums = round_up(at_names + tags * (TALLY_TAG_PATH_MAX + 1), 64);
+    bytes = round_up(at_sums + tags * sizeof(TagSums), os::page_size());
+  }
+
+  struct Mapped {
+    tally_snapshot_t snapshot;
+    size_t bytes;
+  };
+};
+
+// Heap sort: in place and without recursion. By name, as people read trees.
+void sort_by_name(tally_stats_t* rows, size_t count) {
+  auto before = [rows](size_t a, size_t b) { return strcmp(rows[a].name, rows[b].name) < 0; };
+  auto swap = [rows](size_t a, size_t b) {
+    tally_stats_t row = rows[a];
+    rows[a] = rows[b];
+    rows[b] = row;
+  };
+  auto sift = [&](size_t root, size_t end) {
+    for (size_t child; (child = 2 * root + 1) < end; root = child) {
+      if (child + 1 < end && before(child, child + 1)) ++child;
+      if (!before(root, child)) return;
+      swap(root, child);
+    }
+  };
+  for (size_t i = count / 2; i-- != 0;) sift(i, count);
+  for (size_t end = count; end-- > 1;) {
+    swap(0, end);
+    sift(0, end);
+  }
+}
+
+}  // namespace
+
+int stats_of(uint32_t id, tally_stats_t* stats) {
+  constexpr uint32_t kHead = offsetof(tally_stats_t, own);
+  const Tag* tag = find_tag(id);
+  if (tag == nullptr || stats == nullptr || stats->size < kHead) return EINVAL;
+  uint32_t caller_size = stats->size;
+  TagSums own = {};
+  TagSums below = {};
+  auto sums_of = [&](const Tag* of) {
+    return of == tag ? &own : is_within(of, tag) ? &below : nullptr;
+  };
+  walk(
+      [&](Binding what, const Slab& slab) {
+        const Tag* of = find_tag(what.tag);
+        TagSums* sums = of == nullptr ? nullptr : sums_of(of);
+        if (sums != nullptr) add(&sums->classes[what.size_class], slab, what.size_class);
+      },
+      [&](const Tag& of, const Heap& heap) {
+        TagSums* sums = sums_of(&of);
+        if (sums != nullptr) add(sums, heap);
+      });
+  tally_stats_t row = {};
+  describe(*tag, &row);
+  row.own = counts_of(*tag, own);
+  row.total = row.own;
+  for (uint32_t i = 0; i < tag_limit(); ++i) {
+    const Tag* of = find_tag(i);
+    if (of == nullptr || of == tag || !is_within(of, tag)) continue;
+    // The sums below the tag are in one place, and enter with the first tag.
+    add(&row.total, counts_of(*of, below));
+    below = {};
+  }
+  set_total_footprint(*tag, &row.total);
+  row.total.live_bytes = min_of(row.total.live_bytes, row.total.footprint_bytes);
+  memcpy(stats, &row, min_of(caller_size, sizeof row));
+  stats->size = caller_size;
+  return 0;
+}
+
+tally_snapshot_t* take_snapshot() {
+  Layout layout(tag_limit());
+  char* base = static_cast<char*>(os::map(layout.bytes, os::page_size()));
+  if (base == nullptr) return nullptr;
+  auto* mapped = reinterpret_cast<Layout::Mapped*>(base);
+  auto* rows = reinterpret_cast<tally_stats_t*>(base + layout.at_rows);
+  auto* classes = reinterpret_cast<tally_class_stats_t*>(base + layout.at_classes);
+  char* names = base + layout.at_names;
+  auto* sums = reinterpret_cast<TagSums*>(base + layout.at_sums);
+  walk(
+      [&](Binding what, const Slab& slab) {
+        if (what.tag < layout.tags) {
+          add(&sums[what.tag].classes[what.size_class], slab, what.size_class);
+        }
+      },
+      [&](const Tag& tag, const Heap& heap) {
+        if (tag.id < layout.tags) add(&sums[tag.id], heap);
+      });
+
+  tally_snapshot_t& snapshot = mapped->snapshot;
+  mapped->bytes = layout.bytes;
+  snapshot.size = sizeof snapshot;
+  snapshot.version = TALLY_STATS_VERSION;
+  snapshot.pid = os::process_id();
+  snapshot.backend = backend::name();
+  snapshot.tags = rows;
+  snapshot.classes = classes;
+  for (uint32_t id = 0; id < layout.tags; ++id) {
+    const Tag* tag = find_tag(id);
+    if (tag == nullptr) continue;
+    tally_stats_t& row = rows[snapshot.tag_count++];
+    describe(*tag, &row);
+    row.own = counts_of(*tag, sums[id]);
+    // A copy, as the tag may go while the snapshot stays.
+    memcpy(names, tag->name, min_of(tag->name_length, TALLY_TAG_PATH_MAX));
+    row.name = names;
+    names += TALLY_TAG_PATH_MAX + 1;
+    snapshot.process.live_bytes += row.own.live_bytes;
+    snapshot.process.footprint_bytes += row.own.footprint_bytes;
+  }
+  sort_by_name(rows, snapshot.tag_count);
+  // Paths are sorted, so what is below a tag follows it; '/' sorts before all that a name goes on with but
+  // '!'..'.', whose tags are passed over.
+  for (size_t i = 0; i < snapshot.tag_count; ++i) {
+    tally_stats_t& row = rows[i];
+    size_t length = row.id == kRootTag ? 0 : strlen(row.name);
+    row.total = row.own;
+    for (size_t j = i + 1; j < snapshot.tag_count && strncmp(rows[j].name, row.name, length) == 0; ++j) {
+      if (rows[j].name[length] == '/') add(&row.total, rows[j].own);
+    }
+    const Tag* tag = find_tag(row.id);
+    if (tag != nullptr) set_total_footprint(*tag, &row.total);
+    row.total.live_bytes = min_of(row.total.live_bytes, row.total.footprint_bytes);
+    for (unsigned c = 0; c < kClasses; ++c) {
+      const ClassSums& of = sums[row.id].classes[c];
+      if (of.slabs == 0) continue;
+      classes[snapshot.class_count++] = {.tag = row.id,
+                                         .block_size = static_cast<uint32_t>(class_size(c)),
+                                         .live_blocks = of.live(),
+                                         .capacity_blocks = of.capacity,
+                                         .slabs = of.slabs,
+                                         .footprint_bytes = of.footprint};
+    }
+  }
+  snapshot.process.rss_bytes = os::resident_bytes();
+  snapshot.process.mapped_bytes = backend::held_bytes();
+  snapshot.process.metadata_bytes = meta::footprint_bytes();
+  return &snapshot;
+}
+
+void free_snapshot(tally_snapshot_t* snapshot) {
+  if (snapshot == nullptr) return;
+  auto* mapped = reinterpret_cast<Layout::Mapped*>(snapshot);
+  os::unmap(mapped, mapped->bytes);
+}
+
+}  // namespace tally::core

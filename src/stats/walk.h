@@ -1,0 +1,15 @@
+// Reading the heap while it runs. Takes no lock of the heap's and writes nothing to it; see heap/heap.h for the
+// equations that the sums rest on.
+#pragma once
+
+#include "tally/tally.h"
+
+namespace tally::core {
+
+// EINVAL, or 0.
+int stats_of(uint32_t tag, tally_stats_t* stats);
+// Mapped for itself alone; nullptr: no memory.
+tally_snapshot_t* take_snapshot();
+void free_snapshot(tally_snapshot_t* snapshot);
+
+}  // namespace tally::core

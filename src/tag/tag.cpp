@@ -1,0 +1,223 @@
+#include "tag/tag.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "memory/meta.h"
+#include "tally/tally.h"
+
+namespace tally::core {
+
+static_assert(kMaxTags == TALLY_TAG_MAX && kNoTag == TALLY_TAG_NONE && kRootTag == TALLY_TAG_ROOT);
+
+constinit Lock tags_lock;
+constinit std::atomic<uint32_t> retirements{0};
+
+namespace {
+
+constexpr size_t kBuckets = 1024;
+
+constinit Tag g_root = {.state{TagState::kLive}, .name = "/", .name_length = 1, .children = 1};
+constinit Tag g_own = {.state{TagState::kLive},
+                       .id = kOwnTag,
+                       .parent = &g_root,
+                       .name = "/tally",
+                       .name_length = 6};
+constinit std::atomic<Tag*> g_tags[kMaxTags + 1] = {&g_root, &g_own};
+constinit std::atomic<uint32_t> g_limit{2};
+
+// Under tags_lock.
+constinit Tag* g_buckets[kBuckets] = {};
+constinit Tag* g_unused = nullptr;
+constinit Tag* g_retired = nullptr;
+
+struct Path {
+  const char* text;  // begins with '/', no '/' at the end
+  uint32_t length;
+
+  Tag*& bucket() const {
+    uint64_t hash = 14695981039346656037U;  // FNV-1a
+    for (uint32_t i = 0; i < length; ++i) {
+      hash = (hash ^ static_cast<unsigned char>(text[i])) * 1099511628211U;
+    }
+    return g_buckets[hash % kBuckets];
+  }
+  Tag* find() const {
+    if (length == 0) return &g_root;
+    if (length == g_own.name_length && memcmp(text, g_own.name, length) == 0) return &g_own;
+    for (Tag* tag = bucket(); tag != nullptr; tag = tag->next) {
+      if (tag->name_length == length && memcmp(tag->name, text, length) == 0) return tag;
+    }
+    return nullptr;
+  }
+};
+
+// Brings the path into its one form in `buffer`; an errno, or 0.
+int normalise(const char* path, char (&buffer)[TALLY_TAG_PATH_MAX + 1], Path* result) {
+  if (path == nullptr) return EINVAL;
+  uint32_t length = 0;
+  if (*path == '/') ++path;
+  for (const char* at = path; *at != 0; ++at) {
+    if (at == path || at[-1] == '/') {
+      if (*at == '/') return EINVAL;
+      if (length == TALLY_TAG_PATH_MAX) return ENAMETOOLONG;
+      buffer[length++] = '/';
+    }
+    if (*at == '/') continue;
+    if (static_cast<unsigned char>(*at) < 0x20 || *at == 0x7f) return EINVAL;
+    if (length == TALLY_TAG_PATH_MAX) return ENAMETOOLONG;
+    buffer[length++] = *at;
+  }
+  *result = {buffer, length};
+  return *path != 0 && path[strlen(path) - 1] == '/' ? EINVAL : 0;
+}
+
+bool nothing_left(const Tag* tag) {
+  return tag->children == 0 && tag->heaps.load(std::memory_order_acquire) == 0 &&
+         tag->own.now.load(std::memory_order_acquire) == 0;
+}
+
+// Ids of retired tags that have become empty are free again. Looks at a few, so that creating tags takes steady time
+// however many retired ones still hold blocks.
+void reap_retired() {
+  constexpr int kLookAt = 16;
+  Tag** link = &g_retired;
+  for (int i = 0; *link != nullptr && i < kLookAt; ++i) {
+    Tag* tag = *link;
+    if (!nothing_left(tag)) {
+      link = &tag->next_retired;
+      continue;
+    }
+    *link = tag->next_retired;
+    Tag** at = &Path{tag->name, tag->name_length}.bucket();
+    while (*at != tag) at = &(*at)->next;
+    *at = tag->next;
+    --tag->parent->children;
+    tag->state.store(TagState::kUnused, std::memory_order_release);
+    tag->next = g_unused;
+    g_unused = tag;
+  }
+  // What was looked at in vain goes to the end, so that the next call sees others.
+  if (link == &g_retired || *link == nullptr) return;
+  Tag* rest = *link;
+  Tag* last = rest;
+  while (last->next_retired != nullptr) last = last->next_retired;
+  last->next_retired = g_retired;
+  *link = nullptr;
+  g_retired = rest;
+}
+
+// An id and a descriptor, its counters at zero; nullptr and an errno.
+Tag* unused_tag(int* error) {
+  Tag* tag = g_unused;
+  if (tag != nullptr) {
+    g_unused = tag->next;
+    uint32_t id = tag->id;
+    meta::release(const_cast<char*>(tag->name), tag->name_length + 1);
+    memset(static_cast<void*>(tag), 0, sizeof *tag);
+    tag->id = id;
+    return tag;
+  }
+  uint32_t limit = g_limit.load(std::memory_order_relaxed);
+  if (limit == kMaxTags) {
+    *error = ENOSPC;
+    return nullptr;
+  }
+  tag = static_cast<Tag*>(meta::allocate_forever(sizeof(Tag)));
+  if (tag == nullptr) {
+    *error = ENOMEM;
+    return nullptr;
+  }
+  tag->id = limit;
+  g_tags[limit].store(tag, std::memory_order_release);
+  g_limit.store(limit + 1, std::memory_order_release);
+  return tag;
+}
+
+int create(Path path, Tag** result) {
+  Tag* tag = path.find();
+  if (tag != nullptr) {
+    // A retired one comes back, with what it holds.
+    if (!tag->is_live()) {
+      Tag* ignored;
+      Path parent = {tag->parent->name, tag->parent == &g_root ? 0 : tag->parent->name_length};
+      if (int error = create(parent, &ignored)) return error;
+      Tag** link = &g_retired;
+      while (*link != tag) link = &(*link)->next_retired;
+      *link = tag->next_retired;
+      tag->state.store(TagState::kLive, std::memory_order_release);
+    }
+    *result = tag;
+    return 0;
+  }
+  Path above = path;
+  while (above.text[above.length - 1] != '/') --above.length;
+  --above.length;
+  Tag* parent;
+  if (int error = create(above, &parent)) return error;
+  int error = 0;
+  char* name = static_cast<char*>(meta::allocate(path.length + 1));
+  if (name == nullptr) return ENOMEM;
+  tag = unused_tag(&error);
+  if (tag == nullptr) {
+    meta::release(name, path.length + 1);
+    return error;
+  }
+  memcpy(name, path.text, path.length);
+  tag->parent = parent;
+  tag->name = name;
+  tag->name_length = path.length;
+  ++parent->children;
+  tag->next = path.bucket();
+  path.bucket() = tag;
+  tag->state.store(TagState::kLive, std::memory_order_release);
+  *result = tag;
+  return 0;
+}
+
+}  // namespace
+
+Tag* find_tag(uint32_t id) {
+  if (id >= tag_limit()) return nullptr;
+  Tag* tag = g_tags[id].load(std::memory_order_acquire);
+  return tag->state.load(std::memory_order_acquire) == TagState::kUnused ? nullptr : tag;
+}
+
+Tag* root_tag() { return &g_root; }
+uint32_t tag_limit() { return g_limit.load(std::memory_order_acquire); }
+
+int create_tag(const char* path, uint32_t* id) {
+  char buffer[TALLY_TAG_PATH_MAX + 1];
+  Path normal;
+  if (int error = normalise(path, buffer, &normal)) return error;
+  LockGuard guard(tags_lock);
+  reap_retired();
+  Tag* tag;
+  int error = create(normal, &tag);
+  if (error == 0) *id = tag->id;
+  return error;
+}
+
+int lookup_tag(const char* path, uint32_t* id) {
+  char buffer[TALLY_TAG_PATH_MAX + 1];
+  Path normal;
+  if (int error = normalise(path, buffer, &normal)) return error;
+  LockGuard guard(tags_lock);
+  const Tag* tag = normal.find();
+  if (tag == nullptr || !tag->is_live()) return ENOENT;
+  *id = tag->id;
+  return 0;
+}
+
+int retire_tag(uint32_t id) {
+  LockGuard guard(tags_lock);
+  Tag* tag = find_tag(id);
+  if (tag == nullptr || !tag->is_live() || id == kRootTag || id == kOwnTag) return EINVAL;
+  tag->state.store(TagState::kRetired, std::memory_order_release);
+  tag->next_retired = g_retired;
+  g_retired = tag;
+  retirements.fetch_add(1, std::memory_order_release);
+  return 0;
+}
+
+}  // namespace tally::core

@@ -1,0 +1,97 @@
+// Tags: the tree of names, and what each holds.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/config.h"
+#include "os/lock.h"
+
+namespace tally::core {
+
+inline constexpr uint32_t kRootTag = 0;
+inline constexpr uint32_t kOwnTag = 1;  // "/tally": our metadata
+inline constexpr uint32_t kNoTag = ~0U;
+
+// A figure and the highest it ever was.
+struct Gauge {
+  std::atomic<uint64_t> now{0};
+  std::atomic<uint64_t> peak{0};
+
+  void add(uint64_t n) {
+    uint64_t value = now.fetch_add(n, std::memory_order_relaxed) + n;
+    uint64_t high = peak.load(std::memory_order_relaxed);
+    while (value > high &&
+           !peak.compare_exchange_weak(high, value, std::memory_order_relaxed)) {
+    }
+  }
+  void sub(uint64_t n) { now.fetch_sub(n, std::memory_order_relaxed); }
+};
+
+enum class TagState : uint8_t {
+  kUnused,   // an id that may be given out
+  kLive,
+  kRetired,  // takes no new blocks; unused again when nothing of it is left
+};
+
+// total.now = own.now + sum of the children's total.now. A tag may be given out again only with no heaps, own.now = 0
+// and no children.
+//
+// Who writes: `any` any thread, atomically; `lock` under the lock of tags; `const` until the id is used again.
+struct Tag {
+  Gauge own{};                                // any: footprint of its slabs and large blocks
+  Gauge total{};                              // any: likewise with all below it
+  std::atomic<uint64_t> large_live_bytes{};   // any
+  std::atomic<uint64_t> large_live_blocks{};  // any
+  std::atomic<uint64_t> large_allocs{};       // any: ever
+  std::atomic<uint64_t> large_requested{};    // any: ever
+  std::atomic<uint64_t> past_allocs{};        // any: of heaps that are gone
+  std::atomic<uint64_t> past_requested{};     // any
+  std::atomic<uint32_t> heaps{};              // any: heaps that are bound to it
+  std::atomic<TagState> state{};              // lock
+  uint32_t id = 0;                              // const
+  Tag* parent = nullptr;                              // const; nullptr for the root
+  const char* name = nullptr;                         // const: the whole path
+  uint32_t name_length = 0;                     // const
+  uint32_t children = 0;                        // lock
+  Tag* next = nullptr;                                // lock: same hash; or the next unused one
+  Tag* next_retired = nullptr;                        // lock
+
+  bool is_live() const { return state.load(std::memory_order_acquire) == TagState::kLive; }
+  // Bytes are taken for this tag, or given back: counted for it and for all above it.
+  void charge(size_t bytes) {
+    own.add(bytes);
+    for (Tag* tag = this; tag != nullptr; tag = tag->parent) tag->total.add(bytes);
+  }
+  void uncharge(size_t bytes) {
+    own.sub(bytes);
+    for (Tag* tag = this; tag != nullptr; tag = tag->parent) tag->total.sub(bytes);
+  }
+  // The nearest tag upwards that takes new blocks.
+  Tag* nearest_live() {
+    Tag* tag = this;
+    while (!tag->is_live()) tag = tag->parent;
+    return tag;
+  }
+};
+
+// The one lock of the tree; taken before any other of ours.
+extern constinit Lock tags_lock;
+// Counts retirements, so that threads notice that a heap of theirs may have become useless.
+extern constinit std::atomic<uint32_t> retirements;
+
+// The tag of an id, or nullptr if no tag has it. Never blocks.
+Tag* find_tag(uint32_t id);
+// The root, from the first instruction of the process.
+Tag* root_tag();
+
+// These follow tally_tag_create, _find and _retire, and return an errno or 0. `path` is checked.
+int create_tag(const char* path, uint32_t* id);
+int lookup_tag(const char* path, uint32_t* id);
+int retire_tag(uint32_t id);
+
+// One above the highest id ever given out.
+uint32_t tag_limit();
+
+}  // namespace tally::core
