@@ -1,5 +1,6 @@
-// What operator new needs of the C++ runtime when memory runs out. libtally.so must not need libstdc++, as C programs
-// have none: it finds the program's own (cxx_runtime_found.cpp). The static libraries link it (cxx_runtime_linked.cpp).
+// What operator new needs of the C++ runtime when memory runs out. libtally.so must not need
+// libstdc++, as C programs have none: it finds the program's own (cxx_runtime_found.cpp). The
+// static libraries link it (cxx_runtime_linked.cpp).
 #pragma once
 
 #include <new>

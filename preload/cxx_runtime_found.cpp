@@ -1,4 +1,5 @@
-// Weak references serve programs that link a C++ runtime. One that a plug-in brought later is found by name.
+// Weak references serve programs that link a C++ runtime. One that a plug-in brought later is found
+// by name.
 #include <dlfcn.h>
 
 #include "cxx_runtime.h"
@@ -35,7 +36,8 @@ std::new_handler current_new_handler() {
 void throw_bad_alloc() {
   auto* throw_it = find(_ZSt17__throw_bad_allocv, "_ZSt17__throw_bad_allocv");
   if (throw_it != nullptr) throw_it();
-  static constexpr char kText[] = "tally: operator new: out of memory, and no C++ runtime to throw std::bad_alloc\n";
+  static constexpr char kText[] =
+      "tally: operator new: out of memory, and no C++ runtime to throw std::bad_alloc\n";
   os::write_all(2, kText, sizeof kText - 1);
   os::abort_process();
 }

@@ -1,6 +1,7 @@
-// The replaceable operators new and delete. As in libstdc++ the array, nothrow and sized forms call the plain ones by
-// their public names, so that a program which replaces only those gets all of them. The plain ones use malloc and free
-// by name for the same reason; in tally::tally, where malloc is libc's, they use Tally's heap.
+// The replaceable operators new and delete. As in libstdc++ the array, nothrow and sized forms call
+// the plain ones by their public names, so that a program which replaces only those gets all of
+// them. The plain ones use malloc and free by name for the same reason; in tally::tally, where
+// malloc is libc's, they use Tally's heap.
 #include <errno.h>
 #include <stdlib.h>
 
@@ -12,15 +13,21 @@
 #define TALLY_EXPORT __attribute__((visibility("default"), used))
 
 #if TALLY_FIND_CXX_RUNTIME
-// Programs without a C++ runtime load us too. Without one nothing throws, and nothing here is called.
-asm(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak _Unwind_Resume");
+// Programs without a C++ runtime load us too. Without one nothing throws, and nothing here is
+// called.
+asm(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak "
+    "_Unwind_Resume");
 extern "C" __attribute__((weak)) void* __cxa_begin_catch(void*) noexcept;
 namespace {
-bool can_catch() { return __cxa_begin_catch != nullptr; }
+bool can_catch() {
+  return __cxa_begin_catch != nullptr;
+}
 }  // namespace
 #else
 namespace {
-constexpr bool can_catch() { return true; }
+constexpr bool can_catch() {
+  return true;
+}
 }  // namespace
 #endif
 
@@ -77,9 +84,15 @@ TALLY_EXPORT void* operator new(size_t n, std::align_val_t alignment) {
   void* p = take(n, alignment);
   return TALLY_LIKELY(p != nullptr) ? p : new_slow(n, alignment);
 }
-TALLY_EXPORT void* operator new[](size_t n) { return ::operator new(n); }
-TALLY_EXPORT void* operator new[](size_t n, std::align_val_t a) { return ::operator new(n, a); }
-TALLY_EXPORT void* operator new(size_t n, const std::nothrow_t&) noexcept { return new_or_null(n); }
+TALLY_EXPORT void* operator new[](size_t n) {
+  return ::operator new(n);
+}
+TALLY_EXPORT void* operator new[](size_t n, std::align_val_t a) {
+  return ::operator new(n, a);
+}
+TALLY_EXPORT void* operator new(size_t n, const std::nothrow_t&) noexcept {
+  return new_or_null(n);
+}
 TALLY_EXPORT void* operator new[](size_t n, const std::nothrow_t&) noexcept {
   if (!can_catch()) return take(n);
   try {
@@ -100,19 +113,39 @@ TALLY_EXPORT void* operator new[](size_t n, std::align_val_t a, const std::nothr
   }
 }
 
-TALLY_EXPORT void operator delete(void* p) noexcept { give(p); }
-TALLY_EXPORT void operator delete[](void* p) noexcept { ::operator delete(p); }
-TALLY_EXPORT void operator delete(void* p, const std::nothrow_t&) noexcept { ::operator delete(p); }
-TALLY_EXPORT void operator delete[](void* p, const std::nothrow_t&) noexcept { ::operator delete[](p); }
-TALLY_EXPORT void operator delete(void* p, size_t) noexcept { ::operator delete(p); }
-TALLY_EXPORT void operator delete[](void* p, size_t) noexcept { ::operator delete[](p); }
-TALLY_EXPORT void operator delete(void* p, std::align_val_t) noexcept { give(p); }
-TALLY_EXPORT void operator delete[](void* p, std::align_val_t a) noexcept { ::operator delete(p, a); }
+TALLY_EXPORT void operator delete(void* p) noexcept {
+  give(p);
+}
+TALLY_EXPORT void operator delete[](void* p) noexcept {
+  ::operator delete(p);
+}
+TALLY_EXPORT void operator delete(void* p, const std::nothrow_t&) noexcept {
+  ::operator delete(p);
+}
+TALLY_EXPORT void operator delete[](void* p, const std::nothrow_t&) noexcept {
+  ::operator delete[](p);
+}
+TALLY_EXPORT void operator delete(void* p, size_t) noexcept {
+  ::operator delete(p);
+}
+TALLY_EXPORT void operator delete[](void* p, size_t) noexcept {
+  ::operator delete[](p);
+}
+TALLY_EXPORT void operator delete(void* p, std::align_val_t) noexcept {
+  give(p);
+}
+TALLY_EXPORT void operator delete[](void* p, std::align_val_t a) noexcept {
+  ::operator delete(p, a);
+}
 TALLY_EXPORT void operator delete(void* p, std::align_val_t a, const std::nothrow_t&) noexcept {
   ::operator delete(p, a);
 }
 TALLY_EXPORT void operator delete[](void* p, std::align_val_t a, const std::nothrow_t&) noexcept {
   ::operator delete[](p, a);
 }
-TALLY_EXPORT void operator delete(void* p, size_t, std::align_val_t a) noexcept { ::operator delete(p, a); }
-TALLY_EXPORT void operator delete[](void* p, size_t, std::align_val_t a) noexcept { ::operator delete[](p, a); }
+TALLY_EXPORT void operator delete(void* p, size_t, std::align_val_t a) noexcept {
+  ::operator delete(p, a);
+}
+TALLY_EXPORT void operator delete[](void* p, size_t, std::align_val_t a) noexcept {
+  ::operator delete[](p, a);
+}

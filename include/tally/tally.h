@@ -1,11 +1,12 @@
 /* Tally: a malloc that knows where the memory went. The C interface.
  *
- * Every block belongs to one tag, and every byte is counted under it. A tag is a node of a tree, named by a path:
+ * Every block belongs to one tag, and every byte is counted under it. A tag is a node of a tree,
+ * named by a path:
  * "/", "/cache", "/cache/blocks". Memory that nobody tagged is the root's, "/".
  *
- * Unless a function says otherwise: it may be called from any thread; it returns 0, a valid tag or a pointer when it
- * succeeded; when it fails it returns -1, TALLY_TAG_NONE or NULL, sets errno and changes nothing; errno is kept when it
- * succeeds. Sizes are in bytes. */
+ * Unless a function says otherwise: it may be called from any thread; it returns 0, a valid tag or
+ * a pointer when it succeeded; when it fails it returns -1, TALLY_TAG_NONE or NULL, sets errno and
+ * changes nothing; errno is kept when it succeeds. Sizes are in bytes. */
 #ifndef TALLY_TALLY_H
 #define TALLY_TALLY_H
 
@@ -30,10 +31,13 @@ extern "C" {
 #define TALLY_VERSION_MINOR 1
 #define TALLY_VERSION_PATCH 0
 
-/* "major.minor.patch" of the library that is running, which need not be the one that was compiled against. Never freed. */
+/* "major.minor.patch" of the library that is running, which need not be the one that was compiled
+ * against. Never freed. */
 TALLY_API const char* tally_version(void);
 
-/* ---- Tags ---------------------------------------------------------------------------------------------------- */
+/* ---- Tags
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 /* A tag's id. Ids are small, and used again after a tag was retired and its last block freed. */
 typedef uint32_t tally_tag;
@@ -43,28 +47,31 @@ typedef uint32_t tally_tag;
 #define TALLY_TAG_MAX 65535                    /* tags at one time, the root included */
 #define TALLY_TAG_PATH_MAX 255                 /* bytes of a path, without the final NUL */
 
-/* The tag of this path, made if there is none yet, its parents too. "cache/blocks" and "/cache/blocks" are the same;
- * "" and "/" are the root. The name is copied. A retired tag of that path that still holds blocks is revived.
- * errno: EINVAL (NULL, an empty component as in "a//b", a control character), ENAMETOOLONG (over TALLY_TAG_PATH_MAX),
- * ENOSPC (TALLY_TAG_MAX tags exist), ENOMEM. Cost: a lock and a look-up; keep the id. */
+/* The tag of this path, made if there is none yet, its parents too. "cache/blocks" and
+ * "/cache/blocks" are the same;
+ * "" and "/" are the root. The name is copied. A retired tag of that path that still holds blocks
+ * is revived. errno: EINVAL (NULL, an empty component as in "a//b", a control character),
+ * ENAMETOOLONG (over TALLY_TAG_PATH_MAX), ENOSPC (TALLY_TAG_MAX tags exist), ENOMEM. Cost: a lock
+ * and a look-up; keep the id. */
 TALLY_API tally_tag tally_tag_create(const char* path);
 
 /* As tally_tag_create, but never makes one. errno: ENOENT, and as above. */
 TALLY_API tally_tag tally_tag_find(const char* path);
 
-/* No new block shall carry this tag: pushing it and allocating under it fail with EINVAL, threads that have it pushed
- * allocate under its parent from their next push or pop on. Its blocks stay valid and counted until they are freed;
- * realloc still keeps the tag. Its id is used again when the last block and child is gone and the threads that used
- * the tag have allocated or freed something, or ended. errno: EINVAL (no such tag, or the root, or Tally's own). */
+/* No new block shall carry this tag: pushing it and allocating under it fail with EINVAL, threads
+ * that have it pushed allocate under its parent from their next push or pop on. Its blocks stay
+ * valid and counted until they are freed; realloc still keeps the tag. Its id is used again when
+ * the last block and child is gone and the threads that used the tag have allocated or freed
+ * something, or ended. errno: EINVAL (no such tag, or the root, or Tally's own). */
 TALLY_API int tally_tag_retire(tally_tag tag);
 
-/* Writes the tag's whole path to buf, at most n bytes with the final NUL, and returns the path's length as snprintf
- * does. errno: EINVAL with the result 0 (no such tag). Takes no lock. */
+/* Writes the tag's whole path to buf, at most n bytes with the final NUL, and returns the path's
+ * length as snprintf does. errno: EINVAL with the result 0 (no such tag). Takes no lock. */
 TALLY_API size_t tally_tag_name(tally_tag tag, char* buf, size_t n);
 
-/* From here on this thread's allocations that name no tag of their own carry this one, until the matching
- * tally_tag_pop. Scopes nest to any depth up to 255. errno: EINVAL (no such tag, or retired), ENOSPC (too deep),
- * ENOMEM. Cost: a few nanoseconds, no lock. */
+/* From here on this thread's allocations that name no tag of their own carry this one, until the
+ * matching tally_tag_pop. Scopes nest to any depth up to 255. errno: EINVAL (no such tag, or
+ * retired), ENOSPC (too deep), ENOMEM. Cost: a few nanoseconds, no lock. */
 TALLY_API int tally_tag_push(tally_tag tag);
 
 /* Ends the innermost scope of this thread. errno: EINVAL (none is open). */
@@ -73,51 +80,58 @@ TALLY_API int tally_tag_pop(void);
 /* The tag that this thread's malloc uses now. Never fails. */
 TALLY_API tally_tag tally_tag_current(void);
 
-/* The tag of the live block that starts at p, or TALLY_TAG_NONE with EINVAL if p is not a block of Tally's. Pointers
- * to anywhere are safe: nothing that is not Tally's is read. */
+/* The tag of the live block that starts at p, or TALLY_TAG_NONE with EINVAL if p is not a block of
+ * Tally's. Pointers to anywhere are safe: nothing that is not Tally's is read. */
 TALLY_API tally_tag tally_tag_of(const void* p);
 
-/* ---- Allocating under a tag ---------------------------------------------------------------------------------- */
+/* ---- Allocating under a tag
+ * ---------------------------------------------------------------------------------- */
 
-/* malloc, calloc, realloc and aligned_alloc under this tag, whatever scope is open. The blocks are given back by
- * tally_free from any thread, and where Tally is the program's malloc (preloaded, or linked as tally::malloc) by
- * plain free as well. errno: ENOMEM, EINVAL (no such tag, retired, or an alignment that is no power of two). */
+/* malloc, calloc, realloc and aligned_alloc under this tag, whatever scope is open. The blocks are
+ * given back by tally_free from any thread, and where Tally is the program's malloc (preloaded, or
+ * linked as tally::malloc) by plain free as well. errno: ENOMEM, EINVAL (no such tag, retired, or
+ * an alignment that is no power of two). */
 TALLY_API void* tally_malloc(tally_tag tag, size_t size) TALLY_ALLOCATES(tally_free) TALLY_SIZED(2);
-TALLY_API void* tally_calloc(tally_tag tag, size_t count, size_t size) TALLY_ALLOCATES(tally_free) TALLY_SIZED(2, 3);
-TALLY_API void* tally_aligned_alloc(tally_tag tag, size_t alignment, size_t size) TALLY_ALLOCATES(tally_free)
-    TALLY_SIZED(3);
+TALLY_API void* tally_calloc(tally_tag tag, size_t count, size_t size) TALLY_ALLOCATES(tally_free)
+    TALLY_SIZED(2, 3);
+TALLY_API void* tally_aligned_alloc(tally_tag tag, size_t alignment, size_t size)
+    TALLY_ALLOCATES(tally_free) TALLY_SIZED(3);
 
-/* realloc that moves the block to this tag; with TALLY_TAG_NONE the block keeps its own, as plain realloc does. With p
- * NULL it is tally_malloc (TALLY_TAG_NONE: the thread's tag); with size 0 it frees p and returns NULL, as glibc does. When it
- * fails, p is as before. */
-TALLY_API void* tally_realloc(tally_tag tag, void* p, size_t size) __attribute__((warn_unused_result)) TALLY_SIZED(3);
+/* realloc that moves the block to this tag; with TALLY_TAG_NONE the block keeps its own, as plain
+ * realloc does. With p NULL it is tally_malloc (TALLY_TAG_NONE: the thread's tag); with size 0 it
+ * frees p and returns NULL, as glibc does. When it fails, p is as before. */
+TALLY_API void* tally_realloc(tally_tag tag, void* p, size_t size)
+    __attribute__((warn_unused_result)) TALLY_SIZED(3);
 
-/* Gives a block back, whichever thread allocated it; it is counted as freed under its own tag. NULL is ignored; errno
- * is kept. */
+/* Gives a block back, whichever thread allocated it; it is counted as freed under its own tag. NULL
+ * is ignored; errno is kept. */
 TALLY_API void tally_free(void* p);
 
-/* The bytes that may be used at p, at least what was asked for, and the same for the block's life; 0 for NULL. */
+/* The bytes that may be used at p, at least what was asked for, and the same for the block's life;
+ * 0 for NULL. */
 TALLY_API size_t tally_usable_size(const void* p);
 
-/* Returns to the operating system what is free, now instead of after TALLY_PURGE_MS. Returns 1 if memory went back,
- * 0 if there was none. */
+/* Returns to the operating system what is free, now instead of after TALLY_PURGE_MS. Returns 1 if
+ * memory went back, 0 if there was none. */
 TALLY_API int tally_trim(void);
 
-/* ---- Statistics ----------------------------------------------------------------------------------------------
- * Exact when no thread is in the middle of an operation. While threads run, live figures are off by at most what they
- * are doing during the walk; never negative, never above the footprint. Nothing here allocates from the heap it
- * describes, nor takes a lock that an allocating thread needs: it may be called from a signal handler.
+/* ---- Statistics
+ * ----------------------------------------------------------------------------------------------
+ * Exact when no thread is in the middle of an operation. While threads run, live figures are off by
+ * at most what they are doing during the walk; never negative, never above the footprint. Nothing
+ * here allocates from the heap it describes, nor takes a lock that an allocating thread needs: it
+ * may be called from a signal handler.
  *
- * Structs begin with their size and version, so that they can grow: a field that the caller's struct is too short for
- * is not written. */
+ * Structs begin with their size and version, so that they can grow: a field that the caller's
+ * struct is too short for is not written. */
 
 #define TALLY_STATS_VERSION 1
 
 /* What one tag holds. */
 typedef struct tally_counts {
-  uint64_t live_bytes;           /* sum of the sizes of the blocks not freed */
-  uint64_t live_blocks;          /* how many they are */
-  uint64_t footprint_bytes;      /* bytes of the slabs and large blocks that hold them; >= live_bytes */
+  uint64_t live_bytes;      /* sum of the sizes of the blocks not freed */
+  uint64_t live_blocks;     /* how many they are */
+  uint64_t footprint_bytes; /* bytes of the slabs and large blocks that hold them; >= live_bytes */
   uint64_t peak_footprint_bytes; /* the most that footprint_bytes ever was, exact */
   uint64_t alloc_count;          /* blocks ever allocated */
   uint64_t free_count;           /* blocks ever freed; alloc_count - live_blocks */
@@ -134,7 +148,8 @@ typedef struct tally_stats_t {
   uint32_t parent;    /* TALLY_TAG_NONE for the root */
   tally_counts own;   /* the tag alone */
   tally_counts total; /* the tag and everything below it */
-  const char* name;   /* the whole path; in a snapshot valid as long as it, from tally_stats as long as the tag */
+  const char* name;   /* the whole path; in a snapshot valid as long as it, from tally_stats as long
+                         as the tag */
   uint32_t retired;   /* 1 after tally_tag_retire */
   uint32_t reserved;
 } tally_stats_t;
@@ -170,16 +185,19 @@ typedef struct tally_snapshot_t {
   const tally_class_stats_t* classes;
 } tally_snapshot_t;
 
-/* Fills *stats for one tag. Set stats->size first. errno: EINVAL (no such tag, NULL, a size too small to hold the
- * head). Cost: a walk over the slabs' descriptors, under a millisecond a GiB of heap. */
+/* Fills *stats for one tag. Set stats->size first. errno: EINVAL (no such tag, NULL, a size too
+ * small to hold the head). Cost: a walk over the slabs' descriptors, under a millisecond a GiB of
+ * heap. */
 TALLY_API int tally_stats(tally_tag tag, tally_stats_t* stats);
 
-/* Everything at once, in memory mapped for it alone; release it by tally_snapshot_free. NULL with ENOMEM. */
+/* Everything at once, in memory mapped for it alone; release it by tally_snapshot_free. NULL with
+ * ENOMEM. */
 TALLY_API tally_snapshot_t* tally_snapshot(void);
 TALLY_API void tally_snapshot_free(tally_snapshot_t* snapshot);
 
-/* A snapshot as JSON, or as a table for people: into buf, at most n bytes with the final NUL, returning the length of
- * the whole as snprintf does (0 with ENOMEM); or to a file descriptor (-1 with errno of write). */
+/* A snapshot as JSON, or as a table for people: into buf, at most n bytes with the final NUL,
+ * returning the length of the whole as snprintf does (0 with ENOMEM); or to a file descriptor (-1
+ * with errno of write). */
 TALLY_API size_t tally_snapshot_json(char* buf, size_t n);
 TALLY_API size_t tally_snapshot_text(char* buf, size_t n);
 TALLY_API int tally_snapshot_json_fd(int fd);

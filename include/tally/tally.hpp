@@ -1,4 +1,5 @@
-// Tally's C++ face: tags as values, scopes as objects. Header-only over <tally/tally.h>; works without exceptions.
+// Tally's C++ face: tags as values, scopes as objects. Header-only over <tally/tally.h>; works
+// without exceptions.
 #pragma once
 
 #include <tally/tally.h>
@@ -45,8 +46,9 @@ class Tag {
   tally_tag id_ = TALLY_TAG_ROOT;
 };
 
-// While it lives, this thread's allocations carry the tag. Scopes nest and end in reverse order, on the thread that
-// opened them. Opening one under an invalid or retired tag leaves the current tag in force: active() tells.
+// While it lives, this thread's allocations carry the tag. Scopes nest and end in reverse order, on
+// the thread that opened them. Opening one under an invalid or retired tag leaves the current tag
+// in force: active() tells.
 class TagScope {
  public:
   explicit TagScope(Tag tag) noexcept : active_(tally_tag_push(tag.id()) == 0) {}

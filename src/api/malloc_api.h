@@ -1,4 +1,5 @@
-// The malloc family's rules: arguments, overflow, errno, what realloc keeps. preload/ gives these their C names.
+// The malloc family's rules: arguments, overflow, errno, what realloc keeps. preload/ gives these
+// their C names.
 #pragma once
 
 #include <malloc.h>
@@ -10,8 +11,12 @@
 
 namespace tally::core::api {
 
-inline void* malloc(size_t n) { return allocate(n); }
-inline void free(void* p) { release_block(p); }
+inline void* malloc(size_t n) {
+  return allocate(n);
+}
+inline void free(void* p) {
+  release_block(p);
+}
 
 void* calloc(size_t count, size_t size);
 void* realloc(void* p, size_t n);

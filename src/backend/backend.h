@@ -8,15 +8,16 @@ namespace tally::core::backend {
 // "os".
 const char* name();
 
-// `bytes` (a multiple of the page size) aligned to `alignment` (a power of two, at least a page); all zero. nullptr if
-// there are none. Any thread.
+// `bytes` (a multiple of the page size) aligned to `alignment` (a power of two, at least a page);
+// all zero. nullptr if there are none. Any thread.
 void* take(size_t bytes, size_t alignment);
 // Gives back what take or resize gave, whole. False if it could not: the memory stays the caller's.
 bool give(void* p, size_t bytes);
-// Part of what was taken, whole pages: drops the content, keeps the addresses, which read as zero from now on. False:
-// nothing changed, the content is still there.
+// Part of what was taken, whole pages: drops the content, keeps the addresses, which read as zero
+// from now on. False: nothing changed, the content is still there.
 bool purge(void* p, size_t bytes);
-// Longer or shorter, content kept, new bytes zero; may move, to the same alignment. nullptr: all is as before.
+// Longer or shorter, content kept, new bytes zero; may move, to the same alignment. nullptr: all is
+// as before.
 void* resize(void* p, size_t bytes, size_t new_bytes, size_t alignment);
 
 // Bytes taken and not given back.

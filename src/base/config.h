@@ -15,7 +15,8 @@
 
 namespace tally::core {
 
-// Check the slab's equation at every slow step. A build option: it makes slow paths linear in the slab.
+// Check the slab's equation at every slow step. A build option: it makes slow paths linear in the
+// slab.
 inline constexpr bool kChecks = TALLY_CHECKS;
 
 // A counter is bumped by one `add mem` instruction. ThreadSanitizer must see the accesses instead.
@@ -43,7 +44,8 @@ inline constexpr unsigned kMediumSlots = 8;
 // Large blocks up to this are runs of slots in a chunk; larger ones are mappings of their own.
 inline constexpr size_t kRunMax = 1 * MiB;
 
-// Never-used blocks are linked and handed out so many bytes at a time: one page of a cold slab is touched, not all.
+// Never-used blocks are linked and handed out so many bytes at a time: one page of a cold slab is
+// touched, not all.
 inline constexpr size_t kBatchBytes = 4 * KiB;
 // A full slab is allocated from again when this part of it is free.
 inline constexpr unsigned kWakeShift = 3;
@@ -55,6 +57,7 @@ inline constexpr size_t kMaxTags = 65535;
 inline constexpr unsigned kMaxScopes = 255;
 
 static_assert(kChunkBytes == 4 * MiB);
-static_assert(sizeof(void*) == 8, "the address map and the packed remote list assume 64-bit pointers");
+static_assert(sizeof(void*) == 8,
+              "the address map and the packed remote list assume 64-bit pointers");
 
 }  // namespace tally::core

@@ -26,11 +26,12 @@ class OwnerCounter {
   std::atomic<uint64_t> value_{0};
 };
 
-// A countdown to the slab's next event, and the number of blocks that are still out when it comes. Both in one word,
-// so that a reader sees `out = countdown + floor` of one moment.
+// A countdown to the slab's next event, and the number of blocks that are still out when it comes.
+// Both in one word, so that a reader sees `out = countdown + floor` of one moment.
 class Level {
  public:
-  // Owner. One block came back; true if that was the event. Release: who reads the new level sees the block's link.
+  // Owner. One block came back; true if that was the event. Release: who reads the new level sees
+  // the block's link.
   bool count_down() {
     if constexpr (kSingleInstructionCounters) {
       bool zero;

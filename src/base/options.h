@@ -1,5 +1,5 @@
-// What the user may set. Plain data, so that every layer can read it; runtime/options.cpp fills it from the environment
-// before main. Until then the defaults hold.
+// What the user may set. Plain data, so that every layer can read it; runtime/options.cpp fills it
+// from the environment before main. Until then the defaults hold.
 #pragma once
 
 #include <cstddef>
@@ -12,10 +12,10 @@ inline constexpr size_t kOptionPathMax = 512;
 struct Options {
   bool abort_on_corruption = true;
   uint32_t purge_ms = 1000;
-  int dump_signal = 0;                            // 0: none
+  int dump_signal = 0;  // 0: none
   char dump_path[kOptionPathMax] = "/tmp/tally-%p.json";
-  bool report = false;                            // at exit
-  char report_path[kOptionPathMax] = "";          // empty: a table on stderr
+  bool report = false;                    // at exit
+  char report_path[kOptionPathMax] = "";  // empty: a table on stderr
 };
 
 extern constinit Options options;

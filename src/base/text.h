@@ -1,5 +1,6 @@
-// Text into a fixed buffer, without allocating and without libc's stdio: for reports, JSON and messages. With a flush
-// function a full buffer is written on; without, what does not fit is counted and dropped, as snprintf does.
+// Text into a fixed buffer, without allocating and without libc's stdio: for reports, JSON and
+// messages. With a flush function a full buffer is written on; without, what does not fit is
+// counted and dropped, as snprintf does.
 #pragma once
 
 #include <cstddef>

@@ -44,7 +44,8 @@ void* pop(Heap* heap, unsigned c, size_t requested) {
 void* allocate_in(Heap* heap, size_t n) {
   if (TALLY_LIKELY(n <= kMediumMax)) return pop(heap, class_of(max_of(n, 1)), n);
   bool zeroed;
-  void* block = allocate_large(heap->tag.load(std::memory_order_relaxed), n, kMinAlignment, &zeroed);
+  void* block =
+      allocate_large(heap->tag.load(std::memory_order_relaxed), n, kMinAlignment, &zeroed);
   return block != nullptr ? block : out_of_memory();
 }
 
@@ -90,7 +91,8 @@ void* allocate_zeroed(Tag* tag, size_t n) {
   Heap* heap = heap_for(running, tag);
   if (heap == nullptr) return out_of_memory();
   bool zeroed;
-  void* block = allocate_large(heap->tag.load(std::memory_order_relaxed), n, kMinAlignment, &zeroed);
+  void* block =
+      allocate_large(heap->tag.load(std::memory_order_relaxed), n, kMinAlignment, &zeroed);
   if (block == nullptr) return out_of_memory();
   return zeroed ? block : memset(block, 0, n);
 }

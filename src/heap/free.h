@@ -1,12 +1,13 @@
 // Giving blocks back. What calls what, and when:
 //
 //   release_block(p)                       free, operator delete
-//     address_map.find(p)                  the descriptor of whatever lies at p; one that nobody owns for foreign p
-//     the slab is this thread's: push on slab->free, count down; 18 instructions
-//       on_level(slab)                     heap/slab_ops.h: the count reached its floor: make available, or release
+//     address_map.find(p)                  the descriptor of whatever lies at p; one that nobody
+//     owns for foreign p the slab is this thread's: push on slab->free, count down; 18 instructions
+//       on_level(slab)                     heap/slab_ops.h: the count reached its floor: make
+//       available, or release
 //     release_slow(p, slab)                another thread's, a large block, nullptr, or a mistake
-//       free_remote(heap, slab, block)     heap/slab_ops.h: to this thread's heap for the tag, later to the slab
-//       free_large(slab)                   heap/large.h
+//       free_remote(heap, slab, block)     heap/slab_ops.h: to this thread's heap for the tag,
+//       later to the slab free_large(slab)                   heap/large.h
 #pragma once
 
 #include <cstddef>
@@ -32,7 +33,8 @@ inline void release_block(void* p) {
   if (TALLY_UNLIKELY(slab->level.count_down())) on_level(slab);
 }
 
-// The slab or large block of which p is a live block; nullptr, reported as `use`, if it is none. p is not nullptr.
+// The slab or large block of which p is a live block; nullptr, reported as `use`, if it is none. p
+// is not nullptr.
 Slab* slab_of_block(const void* p, Use use);
 // As slab_of_block, but says nothing.
 Slab* find_block(const void* p);

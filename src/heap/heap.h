@@ -21,23 +21,26 @@ namespace tally::core {
 //
 // so no counter is ever written on free, and a block that changes hands is never counted twice.
 //
-// Who writes: `owner` the thread, without a lock; `lock` whoever holds thread->lock; `const` while it is bound to a tag.
-// Heaps are never unmapped: a stale pointer leads to a heap, though perhaps one of another thread and tag by now.
+// Who writes: `owner` the thread, without a lock; `lock` whoever holds thread->lock; `const` while
+// it is bound to a tag. Heaps are never unmapped: a stale pointer leads to a heap, though perhaps
+// one of another thread and tag by now.
 struct Heap {
   // The fast path: arrays, so that an index is all the arithmetic.
   Block* list[kClasses];             // owner: blocks to allocate from
   OwnerCounter allocs[kClasses];     // owner: ever taken from list
   OwnerCounter requested[kClasses];  // owner: bytes that callers asked for in those
   // The slow path.
-  OwnerCounter handed[kClasses];       // owner: blocks ever put on list
-  Block* reuse[kClasses];              // owner: blocks of other threads' slabs that this thread freed
+  OwnerCounter handed[kClasses];  // owner: blocks ever put on list
+  Block* reuse[kClasses];         // owner: blocks of other threads' slabs that this thread freed
   OwnerCounter reuse_count[kClasses];  // owner
-  Slab* available[kClasses];           // lock: slabs that may have blocks to give; the first is allocated from
-  std::atomic<Tag*> tag;               // lock; nullptr: not bound
-  std::atomic<Thread*> thread;         // const
-  uint32_t slabs;                      // lock: that it owns
-  Heap* next_in_thread;                // lock
-  Heap* next_heap;                     // const for ever: of all
+  Slab*
+      available[kClasses];  // lock: slabs that may have blocks to give; the first is allocated from
+  std::atomic<Tag*> tag;    // lock; nullptr: not bound
+  uint32_t tag_id;          // lock: tag->id
+  std::atomic<Thread*> thread;  // const
+  uint32_t slabs;               // lock: that it owns
+  Heap* next_in_thread;         // lock
+  Heap* next_heap;              // const for ever: of all
   Heap* pool_next;
 
   // Owner. A block was taken from list[c].
@@ -46,51 +49,55 @@ struct Heap {
       // As OwnerCounter::add, with the addressing that compilers do not find.
       asm("addq $1, %c2(%0,%1,8)\n\taddq %4, %c3(%0,%1,8)"
           :
-          : "r"(this), "r"(c), "i"(offsetof(Heap, allocs)), "i"(offsetof(Heap, requested)), "r"(bytes)
+          : "r"(this), "r"(c), "i"(offsetof(Heap, allocs)), "i"(offsetof(Heap, requested)),
+            "r"(bytes)
           : "memory");
     } else {
       allocs[c].add(1);
       requested[c].add(bytes);
     }
   }
-
 };
 
 struct Thread {
   static constexpr unsigned kInlineBuckets = 16;
 
+  // A thread with no heaps that will never get one.
+  constexpr explicit Thread(Heap** no_heaps) : buckets(no_heaps) {}
+
   Lock lock;
-  std::atomic<bool> orphan;  // lock: its thread is gone; a new one may continue with it
-  Thread* next_orphan;       // under threads_lock
-  Thread* next_thread;       // const for ever: of all
+  std::atomic<bool> orphan{false};  // lock: its thread is gone; a new one may continue with it
+  Thread* next_orphan = nullptr;    // under threads_lock
+  Thread* next_thread = nullptr;    // const for ever: of all
   // Heaps by tag id. Owner, changed with the lock.
-  Heap** buckets;
-  uint32_t bucket_mask;
-  uint32_t heap_count;
-  Heap* inline_buckets[kInlineBuckets];
-  // Tag scopes. Owner.
-  Tag* tag;                  // what malloc uses
-  uint32_t depth;
-  uint32_t retirements_seen;
-  uint32_t drop_attempts;    // slow steps since heaps of retired tags were last looked at
-  uint16_t outer[kMaxScopes];
+  Heap** buckets = nullptr;
+  uint32_t bucket_mask = 0;
+  uint32_t heap_count = 0;
+  Heap* inline_buckets[kInlineBuckets] = {};
+  // Tag scopes. Owner. A heap in scope stays bound to its tag.
+  Tag* tag = nullptr;  // in force; what malloc uses, unless it was retired
+  uint32_t depth = 0;
+  uint32_t retirements_seen = 0;
+  uint32_t drop_attempts = 0;  // slow steps since heaps of retired tags were last looked at
+  Heap* scope =
+      nullptr;  // of the innermost scope, or the root's; nullptr: the root, before it has a heap
+  Heap* outer[kMaxScopes] = {};  // likewise, of the scopes around it
 
   Heap* find_heap(uint32_t tag_id) const {
     Heap* heap = buckets[tag_id & bucket_mask];
-    while (heap != nullptr && heap->tag.load(std::memory_order_relaxed)->id != tag_id) {
-      heap = heap->next_in_thread;
-    }
+    while (heap != nullptr && heap->tag_id != tag_id) heap = heap->next_in_thread;
     return heap;
   }
 };
 
-// What the fast paths read. It starts at a heap with empty lists and a thread that owns nothing, so that the first
-// calls find their way to the slow path without a test.
+// What the fast paths read. It starts at a heap with empty lists and a thread that owns nothing, so
+// that the first calls find their way to the slow path without a test.
 struct ThreadState {
   Heap* heap;
   Thread* thread;
 };
-static_assert(sizeof(ThreadState) <= 64, "initial-exec TLS is scarce in a process that loads us late");
+static_assert(sizeof(ThreadState) <= 64,
+              "initial-exec TLS is scarce in a process that loads us late");
 
 extern constinit thread_local ThreadState tls;
 extern constinit Heap empty_heap;
@@ -98,7 +105,8 @@ extern constinit Heap empty_heap;
 // Newest first, never shrink: may be walked without a lock.
 extern constinit std::atomic<Heap*> all_heaps;
 extern constinit std::atomic<Thread*> all_threads;
-// The lock of the list of orphans and of both lists above. Taken after tags_lock and before a thread's lock.
+// The lock of the list of orphans and of both lists above. Taken after tags_lock and before a
+// thread's lock.
 extern constinit Lock threads_lock;
 
 }  // namespace tally::core

@@ -11,7 +11,9 @@
 namespace tally::core {
 namespace {
 
-unsigned slots_for(size_t bytes) { return static_cast<unsigned>(divide_up(bytes, kSlotBytes)); }
+unsigned slots_for(size_t bytes) {
+  return static_cast<unsigned>(divide_up(bytes, kSlotBytes));
+}
 
 Slab* take(size_t bytes, size_t alignment, bool* zeroed) {
   if (bytes <= kRunMax && alignment <= kRunMax) {
@@ -35,7 +37,8 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   SlabKind kind = slab->slots != 0 ? SlabKind::kRun : SlabKind::kSpan;
   slab->block_size = 0;
   slab->bytes.store(bytes, std::memory_order_relaxed);
-  slab->binding.store(Binding{kind, 0, static_cast<uint16_t>(tag->id)}.pack(), std::memory_order_release);
+  slab->binding.store(Binding{kind, 0, static_cast<uint16_t>(tag->id)}.pack(),
+                      std::memory_order_release);
   tag->large_allocs.fetch_add(1, std::memory_order_relaxed);
   tag->large_requested.fetch_add(n, std::memory_order_relaxed);
   tag->large_live_blocks.fetch_add(1, std::memory_order_relaxed);

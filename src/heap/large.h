@@ -8,12 +8,13 @@
 
 namespace tally::core {
 
-// A block of n bytes, counted for the tag; nullptr: no memory. `zeroed` tells whether it reads as zero.
+// A block of n bytes, counted for the tag; nullptr: no memory. `zeroed` tells whether it reads as
+// zero.
 void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed);
 // `slab` is a run or span, and p its start.
 void free_large(Slab* slab);
-// Makes the block longer or shorter without copying; a span may move. Returns where it is then; nullptr: it is as
-// before, and must be copied.
+// Makes the block longer or shorter without copying; a span may move. Returns where it is then;
+// nullptr: it is as before, and must be copied.
 void* resize_large(Slab* slab, size_t n);
 
 }  // namespace tally::core

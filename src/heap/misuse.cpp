@@ -79,7 +79,8 @@ void misuse_foreign(Use use, const void* p) {
 }
 
 void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
-  // Slow, but the last thing the program does, or what it asked for: find the block that comes twice.
+  // Slow, but the last thing the program does, or what it asked for: find the block that comes
+  // twice.
   const Block* block = first;
   for (uint32_t i = 0; i <= count && block != nullptr; ++i, block = block->next) {
     if (slab != nullptr && address(block) - address(slab->start) >= slab->slots * kSlotBytes) break;
@@ -101,6 +102,8 @@ void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
   line.end();
 }
 
-uint64_t foreign_count() { return g_foreign.load(std::memory_order_relaxed); }
+uint64_t foreign_count() {
+  return g_foreign.load(std::memory_order_relaxed);
+}
 
 }  // namespace tally::core

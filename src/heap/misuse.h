@@ -1,5 +1,6 @@
-// The program's mistakes, as far as they show without cost to the fast paths. Each is one line on stderr that names the
-// pointer and its block, then abort, or nothing more with TALLY_ON_CORRUPTION=report.
+// The program's mistakes, as far as they show without cost to the fast paths. Each is one line on
+// stderr that names the pointer and its block, then abort, or nothing more with
+// TALLY_ON_CORRUPTION=report.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +18,13 @@ void misuse_double_free(const void* p, const Slab* slab);
 // p lies in a slab or large block, but no block starts there.
 void misuse_interior(Use use, const void* p, const Slab* slab);
 void misuse_foreign(Use use, const void* p);
-// A list of `count` free blocks is none: longer, shorter, or it leaves the slab (nullptr: any slab's).
+// A list of `count` free blocks is none: longer, shorter, or it leaves the slab (nullptr: any
+// slab's).
 void misuse_list(const Block* first, uint32_t count, const Slab* slab);
 
-// The last block of a list that must have `count` blocks. nullptr, and reported, if it has not: a block was freed
-// twice, or written to after it was freed, or a pointer into one was freed. Walking costs little, as the blocks are
-// about to be used. With `slab` nullptr the blocks are of any slab.
+// The last block of a list that must have `count` blocks. nullptr, and reported, if it has not: a
+// block was freed twice, or written to after it was freed, or a pointer into one was freed. Walking
+// costs little, as the blocks are about to be used. With `slab` nullptr the blocks are of any slab.
 inline Block* check_list(Block* first, uint32_t count, const Slab* slab) {
   Block* last = first;
   uint32_t seen = 0;

@@ -26,8 +26,8 @@ void purge_tick() {
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
        thread = thread->next_thread) {
     if (!thread->lock.try_acquire()) continue;
-    // Slabs that became empty and were kept, or whose last blocks came back by two threads at once, so that neither
-    // saw it.
+    // Slabs that became empty and were kept, or whose last blocks came back by two threads at once,
+    // so that neither saw it.
     release_all_empty(thread, kLookAt);
     thread->lock.release();
   }

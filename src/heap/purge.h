@@ -1,4 +1,5 @@
-// Empty memory goes back to the system: on a clock that whoever takes or gives slabs winds, and on demand.
+// Empty memory goes back to the system: on a clock that whoever takes or gives slabs winds, and on
+// demand.
 #pragma once
 
 #include <cstddef>

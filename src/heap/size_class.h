@@ -1,5 +1,6 @@
-// Size classes: 16-byte steps to 128, then four per doubling. Rounding wastes at most a fifth of a block above 128
-// bytes, 11 % on average; finer classes would cost more in half-filled slabs than they save.
+// Size classes: 16-byte steps to 128, then four per doubling. Rounding wastes at most a fifth of a
+// block above 128 bytes, 11 % on average; finer classes would cost more in half-filled slabs than
+// they save.
 #pragma once
 
 #include <array>
@@ -44,8 +45,8 @@ constexpr unsigned class_of(size_t n) {
   return n <= kLinearMax ? static_cast<unsigned>((n - 1) / kMinAlignment) : geometric_class(n);
 }
 
-// Whether an offset below 4 GiB is a multiple of the class's size, by one multiplication: Granlund and Montgomery,
-// "Division by invariant integers using multiplication", PLDI 1994, section 9.
+// Whether an offset below 4 GiB is a multiple of the class's size, by one multiplication: Granlund
+// and Montgomery, "Division by invariant integers using multiplication", PLDI 1994, section 9.
 struct Multiples {
   uint32_t inverse;  // of the size's odd part, modulo 2^32
   uint32_t most;     // the largest quotient
@@ -76,18 +77,23 @@ constexpr size_t class_alignment(unsigned c) {
   return size & -size;
 }
 
-constexpr bool is_small(unsigned c) { return class_size(c) <= kSmallMax; }
+constexpr bool is_small(unsigned c) {
+  return class_size(c) <= kSmallMax;
+}
 
 static_assert(class_size(kClasses - 1) == kMediumMax);
 static_assert(class_size(class_of(kSmallMax)) == kSmallMax);
 static_assert(kClasses == 44);
-static_assert([] {
-  for (size_t n = 1; n <= kMediumMax; ++n) {
-    unsigned c = class_of(n);
-    if (class_size(c) < n || (c > 0 && class_size(c - 1) >= n)) return false;
-    if (n > kLinearMax && n <= kSmallMax && kClassTable[(n - 1) / kTableStep] != c) return false;
-  }
-  return true;
-}(), "each size has the smallest class that holds it");
+static_assert(
+    [] {
+      for (size_t n = 1; n <= kMediumMax; ++n) {
+        unsigned c = class_of(n);
+        if (class_size(c) < n || (c > 0 && class_size(c - 1) >= n)) return false;
+        if (n > kLinearMax && n <= kSmallMax && kClassTable[(n - 1) / kTableStep] != c)
+          return false;
+      }
+      return true;
+    }(),
+    "each size has the smallest class that holds it");
 
 }  // namespace tally::core

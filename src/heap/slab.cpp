@@ -79,7 +79,8 @@ Slab* new_slab(Heap* heap, unsigned c) {
   unsigned slots = is_small(c) ? 1 : kMediumSlots;
   Slab* slab = take_run(slots, 1, slots == 1, &zeroed);
   if (slab == nullptr) return nullptr;
-  size_t bytes = slots == 1 ? kSlotBytes - (address(slab->start) & (kSlotBytes - 1)) : slots * kSlotBytes;
+  size_t bytes =
+      slots == 1 ? kSlotBytes - (address(slab->start) & (kSlotBytes - 1)) : slots * kSlotBytes;
   slab->free = nullptr;
   slab->block_size = static_cast<uint32_t>(class_size(c));
   slab->capacity = static_cast<uint32_t>(bytes / class_size(c));
@@ -129,8 +130,9 @@ bool carve(Heap* heap, Slab* slab) {
   return true;
 }
 
-// Nothing in the slab is free: whoever frees enough of it makes it available again. The store and the look at `remote`
-// pair with push: either the pusher sees the slab parked, or we see what it pushed.
+// Nothing in the slab is free: whoever frees enough of it makes it available again. The store and
+// the look at `remote` pair with push: either the pusher sees the slab parked, or we see what it
+// pushed.
 bool park(Heap* heap, unsigned c, Slab* slab) {
   unlink(heap, c, slab);
   slab->level.set(slab->level.out(), slab->wake_level());
@@ -141,7 +143,8 @@ bool park(Heap* heap, unsigned c, Slab* slab) {
   return false;
 }
 
-// Takes a slab that has blocks to give from an orphan's heap of this tag. Locks of others are only tried, as one is held.
+// Takes a slab that has blocks to give from an orphan's heap of this tag. Locks of others are only
+// tried, as one is held.
 Slab* steal(Heap* heap, unsigned c) {
   constexpr int kLookAt = 64;
   Thread* thread = all_threads.load(std::memory_order_acquire);
@@ -226,7 +229,8 @@ void after_push(Slab* slab) {
   bool released = false;
   if (slab->all_back()) {
     bool live = heap->tag.load(std::memory_order_relaxed)->is_live();
-    released = slab->parked.load(std::memory_order_relaxed) || !live || !is_only_available(heap, c, slab);
+    released =
+        slab->parked.load(std::memory_order_relaxed) || !live || !is_only_available(heap, c, slab);
     if (released) release(slab);
   } else if (slab->parked.load(std::memory_order_relaxed) &&
              slab->level.out() - slab->remote.count() <= slab->wake_level()) {
@@ -366,7 +370,8 @@ void free_remote(Heap* heap, Slab* slab, Block* block) {
 Block* flush(Heap* heap, Block* foreign) {
   Thread* thread = heap->thread.load(std::memory_order_relaxed);
   for (unsigned c = 0; c < kClasses; ++c) {
-    uint64_t counts[2] = {heap->handed[c].get() - heap->allocs[c].get(), heap->reuse_count[c].get()};
+    uint64_t counts[2] = {heap->handed[c].get() - heap->allocs[c].get(),
+                          heap->reuse_count[c].get()};
     Block* lists[2] = {heap->list[c], heap->reuse[c]};
     heap->list[c] = heap->reuse[c] = nullptr;
     heap->handed[c].set(heap->allocs[c].get());

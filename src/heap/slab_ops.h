@@ -1,28 +1,32 @@
-// What happens to slabs outside the fast paths. The thread that runs is `thread`, unless it says otherwise.
+// What happens to slabs outside the fast paths. The thread that runs is `thread`, unless it says
+// otherwise.
 #pragma once
 
 #include "heap/heap.h"
 
 namespace tally::core {
 
-// Puts blocks on heap->list[c], which is empty: from other threads' slabs it freed, else from its own, else new ones.
-// False: no memory. Takes the heap's thread's lock.
+// Puts blocks on heap->list[c], which is empty: from other threads' slabs it freed, else from its
+// own, else new ones. False: no memory. Takes the heap's thread's lock.
 bool refill(Heap* heap, unsigned c);
 
 // A local free reached the slab's floor.
 void on_level(Slab* slab) noexcept;
 
-// A block of another thread's slab was freed by this thread. `heap` is its heap for the slab's tag, or nullptr.
+// A block of another thread's slab was freed by this thread. `heap` is its heap for the slab's tag,
+// or nullptr.
 void free_remote(Heap* heap, Slab* slab, Block* block);
 
-// Gives back all blocks that the heap has in hand. Those of other threads' slabs are put before `foreign`, for
-// give_foreign when the lock is open again. The heap's thread is the running one, or an orphan; lock held.
+// Gives back all blocks that the heap has in hand. Those of other threads' slabs are put before
+// `foreign`, for give_foreign when the lock is open again. The heap's thread is the running one, or
+// an orphan; lock held.
 Block* flush(Heap* heap, Block* foreign);
 Block* flush_all(Thread* thread);
 // No lock held.
 void give_foreign(Block* list);
 
-// Releases slabs that hold no block; looks at no more than `most` per class. Lock held. Any thread. Returns how many.
+// Releases slabs that hold no block; looks at no more than `most` per class. Lock held. Any thread.
+// Returns how many.
 unsigned release_empty(Heap* heap, unsigned most);
 unsigned release_all_empty(Thread* thread, unsigned most);
 

@@ -13,8 +13,9 @@ namespace tally::core {
 namespace {
 
 // Owners of nothing: before a thread's first slow call, and after its end.
-constinit Thread g_not_yet = {};
-constinit Thread g_gone = {};
+constinit Heap* g_no_heaps[1] = {nullptr};
+constinit Thread g_not_yet(g_no_heaps);
+constinit Thread g_gone(g_no_heaps);
 
 constinit meta::Pool<Heap> g_heap_pool;
 constinit Thread* g_orphans = nullptr;  // under threads_lock
@@ -42,6 +43,12 @@ Thread* new_thread() {
   return thread;
 }
 
+void leave_scopes(Thread* thread) {
+  thread->tag = root_tag();
+  thread->scope = nullptr;
+  thread->depth = 0;
+}
+
 // An orphan to continue with, its heaps and slabs and all; else a new one.
 Thread* take_thread() {
   LockGuard guard(threads_lock);
@@ -55,8 +62,7 @@ Thread* take_thread() {
     LockGuard own(thread->lock);
     thread->orphan.store(false, std::memory_order_relaxed);
   }
-  thread->tag = root_tag();
-  thread->depth = 0;
+  leave_scopes(thread);
   return thread;
 }
 
@@ -67,8 +73,7 @@ void give_thread(Thread* thread) {
     LockGuard guard(thread->lock);
     foreign = flush_all(thread);
     release_all_empty(thread, ~0U);
-    thread->tag = root_tag();
-    thread->depth = 0;
+    leave_scopes(thread);
   }
   give_foreign(foreign);
   drop_retired_heaps(thread);
@@ -87,8 +92,8 @@ void on_thread_exit() {
 
 // ---- Heaps of a thread.
 
-void insert(Thread* thread, Heap* heap, uint32_t id) {
-  Heap*& bucket = thread->buckets[id & thread->bucket_mask];
+void insert(Thread* thread, Heap* heap) {
+  Heap*& bucket = thread->buckets[heap->tag_id & thread->bucket_mask];
   heap->next_in_thread = bucket;
   bucket = heap;
 }
@@ -105,14 +110,15 @@ void grow_buckets(Thread* thread) {
   for (uint32_t i = 0; i < old_size; ++i) {
     for (Heap* heap = old[i]; heap != nullptr;) {
       Heap* next = heap->next_in_thread;
-      insert(thread, heap, heap->tag.load(std::memory_order_relaxed)->id);
+      insert(thread, heap);
       heap = next;
     }
   }
   if (old != thread->inline_buckets) meta::release(old, old_size * sizeof(Heap*));
 }
 
-// A heap of this thread for the tag, which is live, or has blocks of which the caller holds one. No lock held.
+// A heap of this thread for the tag, which is live, or has blocks of which the caller holds one. No
+// lock held.
 Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
   // The lock keeps the tag from becoming another one before the heap is bound to it.
   LockGuard tags(tags_lock);
@@ -127,9 +133,10 @@ Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
   tag->heaps.fetch_add(1, std::memory_order_relaxed);
   LockGuard guard(thread->lock);
   heap->thread.store(thread, std::memory_order_relaxed);
+  heap->tag_id = tag->id;
   heap->tag.store(tag, std::memory_order_release);
   if (++thread->heap_count > 2 * (thread->bucket_mask + 1)) grow_buckets(thread);
-  insert(thread, heap, tag->id);
+  insert(thread, heap);
   return heap;
 }
 
@@ -156,10 +163,10 @@ void retire_heap(Thread* thread, Heap* heap) {
   tag->heaps.fetch_sub(1, std::memory_order_release);
 }
 
-bool in_scope(const Thread* thread, const Tag* tag) {
-  if (thread->tag == tag) return true;
+bool in_scope(const Thread* thread, const Heap* heap) {
+  if (thread->scope == heap) return true;
   for (uint32_t i = 0; i < thread->depth; ++i) {
-    if (thread->outer[i] == tag->id) return true;
+    if (thread->outer[i] == heap) return true;
   }
   return false;
 }
@@ -173,7 +180,9 @@ bool time_to_drop(Thread* thread) {
 
 }  // namespace
 
-bool start_threads() { return os::set_thread_exit_hook(on_thread_exit); }
+bool start_threads() {
+  return os::set_thread_exit_hook(on_thread_exit);
+}
 
 void adopt_all_threads() {
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
@@ -212,7 +221,9 @@ RunningThread::~RunningThread() {
 Heap* RunningThread::current_heap() const {
   Tag* tag = thread_->tag->nearest_live();
   Heap* heap = heap_of(tag);
-  if (heap != nullptr) tls.heap = heap;
+  if (heap == nullptr) return nullptr;
+  tls.heap = heap;
+  if (thread_->scope == nullptr) thread_->scope = heap;
   return heap;
 }
 
@@ -227,36 +238,43 @@ Heap* RunningThread::heap_if_live(Tag* tag) const {
   return heap != nullptr ? heap : make_heap(thread_, tag, false);
 }
 
-int push_tag(uint32_t id) {
-  Thread* thread = tls.thread;
-  Heap* heap = nullptr;
-  // The common case first: a thread that has used the tag before.
-  if (TALLY_LIKELY(thread != &g_not_yet && thread != &g_gone)) heap = thread->find_heap(id);
-  if (TALLY_UNLIKELY(heap == nullptr)) {
-    Tag* tag = find_tag(id);
-    if (tag == nullptr || !tag->is_live() || id == kOwnTag) return EINVAL;
-    RunningThread running;
-    thread = running.get();
-    if (thread == nullptr) return ENOMEM;
-    heap = running.heap_if_live(tag);
-    if (heap == nullptr) return tag->is_live() ? ENOMEM : EINVAL;
-    // A thread past its end has no scopes: it borrows, and forgets.
-    if (tls.thread == &g_gone) return EINVAL;
-  }
+namespace {
+
+int enter_scope(Thread* thread, Heap* heap) {
   Tag* tag = heap->tag.load(std::memory_order_relaxed);
   if (TALLY_UNLIKELY(!tag->is_live())) return EINVAL;
   if (TALLY_UNLIKELY(thread->depth == kMaxScopes)) return ENOSPC;
-  thread->outer[thread->depth++] = static_cast<uint16_t>(thread->tag->id);
+  thread->outer[thread->depth++] = thread->scope;
+  thread->scope = heap;
   thread->tag = tag;
   tls.heap = heap;
   return 0;
 }
 
+// The thread has no heap for the tag yet.
+TALLY_NOINLINE int push_new_tag(uint32_t id) {
+  Tag* tag = find_tag(id);
+  if (tag == nullptr || !tag->is_live() || id == kOwnTag) return EINVAL;
+  RunningThread running;
+  if (running.get() == nullptr) return ENOMEM;
+  Heap* heap = running.heap_if_live(tag);
+  if (heap == nullptr) return tag->is_live() ? ENOMEM : EINVAL;
+  // Past its end a thread borrows its heaps for one call: a scope would outlive them.
+  return running.is_borrowed() ? EINVAL : enter_scope(running.get(), heap);
+}
+
+}  // namespace
+
+int push_tag(uint32_t id) {
+  Heap* heap = tls.thread->find_heap(id);
+  return TALLY_LIKELY(heap != nullptr) ? enter_scope(tls.thread, heap) : push_new_tag(id);
+}
+
 int pop_tag() {
   Thread* thread = tls.thread;
   if (TALLY_UNLIKELY(thread->depth == 0)) return EINVAL;
-  uint32_t id = thread->outer[--thread->depth];
-  Heap* heap = thread->find_heap(id);
+  Heap* heap = thread->outer[--thread->depth];
+  thread->scope = heap;
   // Only the root may be without a heap: a tag in scope keeps the one that push made.
   Tag* tag = heap == nullptr ? root_tag() : heap->tag.load(std::memory_order_relaxed);
   if (TALLY_UNLIKELY(!tag->is_live())) {
@@ -287,7 +305,7 @@ void drop_retired_heaps(Thread* thread) {
         if (tag->is_live()) continue;
         foreign = flush(heap, foreign);
         release_empty(heap, ~0U);
-        if (heap->slabs == 0 && !in_scope(thread, tag)) {
+        if (heap->slabs == 0 && !in_scope(thread, heap)) {
           retire_heap(thread, heap);
         } else {
           left = true;

@@ -5,8 +5,9 @@
 
 namespace tally::core {
 
-// The thread that runs, made known to the allocator if it is not yet. After its end (late destructors of other
-// libraries) it borrows an orphan for the time of one call, so that nothing is left behind.
+// The thread that runs, made known to the allocator if it is not yet. After its end (late
+// destructors of other libraries) it borrows an orphan for the time of one call, so that nothing is
+// left behind.
 class RunningThread {
  public:
   RunningThread();
@@ -16,6 +17,7 @@ class RunningThread {
 
   // nullptr: no memory.
   Thread* get() const { return thread_; }
+  bool is_borrowed() const { return borrowed_; }
   // The heap of the tag that is in force; nullptr: no memory.
   Heap* current_heap() const;
   // The heap for this tag; nullptr: no memory.
@@ -33,8 +35,8 @@ int push_tag(uint32_t id);
 int pop_tag();
 uint32_t current_tag();
 
-// Gives up the heaps of retired tags that hold nothing any more. Called by a thread on its own slow path when
-// `retirements` changed, and every so often while some heap still held blocks.
+// Gives up the heaps of retired tags that hold nothing any more. Called by a thread on its own slow
+// path when `retirements` changed, and every so often while some heap still held blocks.
 void drop_retired_heaps(Thread* thread);
 // For the running thread, and for the orphans.
 void drop_retired_heaps_now();
@@ -42,7 +44,8 @@ void drop_retired_heaps_now();
 // In the child of a fork, all locks held: every thread but the running one becomes an orphan.
 void adopt_all_threads();
 
-// Provided by the layer above: called once, before the first thread gets its heaps, with no lock held.
+// Provided by the layer above: called once, before the first thread gets its heaps, with no lock
+// held.
 void on_first_use();
 // To be called by it there.
 bool start_threads();

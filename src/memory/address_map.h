@@ -1,8 +1,10 @@
-// From any address to the descriptor of what lies there: two levels, a granule of one slot, no branch.
+// From any address to the descriptor of what lies there: two levels, a granule of one slot, no
+// branch.
 //
-// Entries are offsets from the map's own start, so that zero is a valid answer: a root entry of zero leads to a leaf of
-// zeroes, and a leaf entry of zero to `none`, a descriptor that nobody owns. An unknown address costs no test. Bits
-// 48 and up are cut off: such a pointer cannot be read anyway, and faults at the first access.
+// Entries are offsets from the map's own start, so that zero is a valid answer: a root entry of
+// zero leads to a leaf of zeroes, and a leaf entry of zero to `none`, a descriptor that nobody
+// owns. An unknown address costs no test. Bits 48 and up are cut off: such a pointer cannot be read
+// anyway, and faults at the first access.
 #pragma once
 
 #include <atomic>
@@ -21,12 +23,15 @@ class AddressMap {
   Slab* find(const void* p) const {
     uint32_t slot = static_cast<uint32_t>(address(p) >> kSlotShift);
     if constexpr (kSingleInstructionCounters) {
-      // As below, eight instructions with the caller's; compilers take ten and more for atomic loads.
+      // As below, eight instructions with the caller's; compilers take ten and more for atomic
+      // loads.
       uintptr_t leaf = address(this), slab = address(this);
       size_t in_leaf;
       asm("movzwl %w1, %k0" : "=r"(in_leaf) : "r"(slot));
       size_t in_root = slot >> kLeafBits;
-      asm("addq %c3(%1,%2,8), %0" : "+r"(leaf) : "r"(this), "r"(in_root), "i"(offsetof(AddressMap, root_)));
+      asm("addq %c3(%1,%2,8), %0"
+          : "+r"(leaf)
+          : "r"(this), "r"(in_root), "i"(offsetof(AddressMap, root_)));
       asm("addq %c3(%1,%2,8), %0"
           : "+r"(slab)
           : "r"(leaf), "r"(in_leaf), "i"(offsetof(AddressMap, no_leaf_)));

@@ -57,7 +57,8 @@ void unlink(Chunk* chunk) {
 
 // The chunk's free slots changed.
 void rebin(Chunk* chunk) {
-  unsigned bin = chunk->free_slots == 0 ? Chunk::kNoBin : longest_run(chunk->free_slots & ~uint64_t{1});
+  unsigned bin =
+      chunk->free_slots == 0 ? Chunk::kNoBin : longest_run(chunk->free_slots & ~uint64_t{1});
   if (bin == chunk->bin) return;
   unlink(chunk);
   chunk->bin = bin;
@@ -85,7 +86,8 @@ Chunk* new_chunk() {
   return chunk;
 }
 
-// Where in the chunk the run goes: slots that are resident first, as their pages need no fault. 64 if nowhere.
+// Where in the chunk the run goes: slots that are resident first, as their pages need no fault. 64
+// if nowhere.
 unsigned place(const Chunk* chunk, unsigned slots, uint64_t allowed) {
   uint64_t dirty = runs_of(chunk->dirty_slots, slots) & allowed;
   if (dirty != 0) return static_cast<unsigned>(std::countr_zero(dirty));
@@ -211,7 +213,8 @@ size_t purge_runs(uint64_t now, bool all) {
     chunk->free_slots |= dirty;
     chunk->dirty_slots |= kept;
     if (kept != 0) {
-      // The system refuses (locked memory, a filter): asked again after the next delay, not at every step.
+      // The system refuses (locked memory, a filter): asked again after the next delay, not at
+      // every step.
       chunk->dirty_since = now;
       left = true;
     }

@@ -1,5 +1,5 @@
-// Chunks, and the runs of slots in them. A chunk is never given back: its free slots are purged after a while, and used
-// again.
+// Chunks, and the runs of slots in them. A chunk is never given back: its free slots are purged
+// after a while, and used again.
 #pragma once
 
 #include <atomic>
@@ -12,8 +12,8 @@
 
 namespace tally::core {
 
-// free_slots has a bit for each slot in no run, dirty_slots for each of those whose pages may be resident and not zero:
-// dirty_slots is a subset of free_slots. Written under `central`.
+// free_slots has a bit for each slot in no run, dirty_slots for each of those whose pages may be
+// resident and not zero: dirty_slots is a subset of free_slots. Written under `central`.
 struct Chunk {
   Slab slabs[kSlotsPerChunk];
   Chunk* next_chunk;  // const: of all, newest first
@@ -45,9 +45,9 @@ extern constinit Lock central;
 // Newest first; never shrinks, so it may be walked without a lock.
 extern constinit std::atomic<Chunk*> all_chunks;
 
-// A run of `slots` slots, its memory aligned to `alignment`; its descriptor has start, slots and nothing else set,
-// and every slot resolves to it. `zeroed` tells whether the memory reads as zero. Slot 0, which is shorter, is only
-// given where `short_slot` allows it. nullptr: no memory.
+// A run of `slots` slots, its memory aligned to `alignment`; its descriptor has start, slots and
+// nothing else set, and every slot resolves to it. `zeroed` tells whether the memory reads as zero.
+// Slot 0, which is shorter, is only given where `short_slot` allows it. nullptr: no memory.
 Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed);
 // The run is free, its content may be lost. Its descriptor is kFree, with no owner, already.
 void give_run(Slab* run);
@@ -56,8 +56,8 @@ void shrink_run(Slab* run, unsigned slots);
 // Takes the slots behind the run too, if they are free. `zeroed` as above, of the new ones.
 bool grow_run(Slab* run, unsigned slots, bool* zeroed);
 
-// Gives free memory that is older than options.purge_ms back to the system, or all of it. Returns the bytes.
-// Takes the central lock, and lets go of it while the system works.
+// Gives free memory that is older than options.purge_ms back to the system, or all of it. Returns
+// the bytes. Takes the central lock, and lets go of it while the system works.
 size_t purge_runs(uint64_t now, bool all);
 
 }  // namespace tally::core

@@ -1,5 +1,6 @@
-// Memory for Tally's own tables. Objects are never unmapped, and come back only to the pool of their type: who holds a
-// stale pointer to one still points to one, and checks under a lock whether it is the same.
+// Memory for Tally's own tables. Objects are never unmapped, and come back only to the pool of
+// their type: who holds a stale pointer to one still points to one, and checks under a lock whether
+// it is the same.
 #pragma once
 
 #include <atomic>
@@ -25,8 +26,9 @@ size_t peak_bytes();
 
 extern constinit Lock lock;
 
-// Objects of one type, recycled. T has a `T* pool_next` that the pool may use while the object is in it, and is made
-// ready by the caller: new objects are all zero, recycled ones as they were left.
+// Objects of one type, recycled. T has a `T* pool_next` that the pool may use while the object is
+// in it, and is made ready by the caller: new objects are all zero, recycled ones as they were
+// left.
 template <class T>
 class Pool {
  public:

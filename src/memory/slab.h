@@ -1,5 +1,6 @@
-// The descriptor of a run of slots: a slab of equal blocks, a large block, or nothing. Descriptors lie apart from the
-// memory they describe, so that blocks carry no header and a stray write rarely reaches one.
+// The descriptor of a run of slots: a slab of equal blocks, a large block, or nothing. Descriptors
+// lie apart from the memory they describe, so that blocks carry no header and a stray write rarely
+// reaches one.
 #pragma once
 
 #include <atomic>
@@ -41,8 +42,8 @@ struct Binding {
   }
 };
 
-// Blocks that other threads gave back: a list and its length in one word, so that the length is never guessed. Pushers
-// only push and the taker takes all, so no ABA.
+// Blocks that other threads gave back: a list and its length in one word, so that the length is
+// never guessed. Pushers only push and the taker takes all, so no ABA.
 class RemoteList {
  public:
   struct Taken {
@@ -50,7 +51,8 @@ class RemoteList {
     uint32_t count;
   };
 
-  // Any thread. Links the chain in front; returns how many there are then. The full order pairs with Slab::park.
+  // Any thread. Links the chain in front; returns how many there are then. The full order pairs
+  // with Slab::park.
   uint32_t push(Block* first, Block* last, uint32_t count) {
     uint64_t old = word_.load(std::memory_order_relaxed);
     uint64_t now;
@@ -81,31 +83,32 @@ class RemoteList {
 //
 //   carved = |free| + out          and     0 <= |remote| <= out <= carved <= capacity
 //
-// out (level) counts the blocks that were handed to a heap and have not come back to `free`: the live ones, those in
-// heaps' lists, and those in `remote` that nobody took yet. A slab with out == |remote| holds no block that anyone could
-// free: whoever has its thread's lock may release it.
+// out (level) counts the blocks that were handed to a heap and have not come back to `free`: the
+// live ones, those in heaps' lists, and those in `remote` that nobody took yet. A slab with out ==
+// |remote| holds no block that anyone could free: whoever has its thread's lock may release it.
 //
-// Who writes: `owner` the owning thread, without a lock; `lock` whoever holds the lock of heap->thread; `const` whoever
-// made the slab, until it is released; `any` any thread.
+// Who writes: `owner` the owning thread, without a lock; `lock` whoever holds the lock of
+// heap->thread; `const` whoever made the slab, until it is released; `any` any thread.
 struct alignas(kCacheLine) Slab {
   // What a local free touches.
-  std::atomic<Thread*> owner;       // lock: who frees without a lock; nullptr: nobody
-  Block* free = nullptr;                      // owner
-  Level level;                      // owner
-  std::atomic<Heap*> heap;          // lock
-  char* start = nullptr;                      // const
-  uint32_t block_size = 0;              // const
-  uint32_t capacity = 0;                // const
-  std::atomic<uint32_t> carved;     // owner, with the lock
-  std::atomic<uint32_t> binding;    // lock, a Binding
+  std::atomic<Thread*> owner;     // lock: who frees without a lock; nullptr: nobody
+  Block* free = nullptr;          // owner
+  Level level;                    // owner
+  std::atomic<Heap*> heap;        // lock
+  char* start = nullptr;          // const
+  uint32_t block_size = 0;        // const
+  uint32_t capacity = 0;          // const
+  std::atomic<uint32_t> carved;   // owner, with the lock
+  std::atomic<uint32_t> binding;  // lock, a Binding
   // What others touch.
   alignas(kCacheLine) RemoteList remote;  // any
-  Slab* next = nullptr;                       // lock: in the heap's list of available slabs; also free lists of descriptors
-  Slab* previous = nullptr;                   // lock
-  std::atomic<size_t> bytes;        // lock: committed bytes of a slab; usable bytes of a large block
-  size_t mapped = 0;                    // const: a span's mapping
-  uint32_t slots = 0;                   // const: of a slab or run; 0 for a span
-  std::atomic<bool> parked;         // lock: not in the list of available slabs, as nothing in it is free
+  Slab* next =
+      nullptr;  // lock: in the heap's list of available slabs; also free lists of descriptors
+  Slab* previous = nullptr;   // lock
+  std::atomic<size_t> bytes;  // lock: committed bytes of a slab; usable bytes of a large block
+  size_t mapped = 0;          // const: a span's mapping
+  uint32_t slots = 0;         // const: of a slab or run; 0 for a span
+  std::atomic<bool> parked;   // lock: not in the list of available slabs, as nothing in it is free
 
   Binding what() const { return Binding::unpack(binding.load(std::memory_order_relaxed)); }
   bool is_blocks() const { return what().kind == SlabKind::kBlocks; }
@@ -128,6 +131,7 @@ struct alignas(kCacheLine) Slab {
 };
 
 static_assert(sizeof(Slab) == 2 * kCacheLine);
-static_assert(offsetof(Slab, remote) == kCacheLine, "the owner's line holds nothing that others write");
+static_assert(offsetof(Slab, remote) == kCacheLine,
+              "the owner's line holds nothing that others write");
 
 }  // namespace tally::core

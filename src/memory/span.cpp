@@ -12,7 +12,8 @@
 namespace tally::core {
 namespace {
 
-// A freed span keeps its descriptor and its place in the address map, so that a second free of it is recognised.
+// A freed span keeps its descriptor and its place in the address map, so that a second free of it
+// is recognised.
 struct Kept {
   Slab* span;
   uint64_t since;
@@ -59,8 +60,8 @@ void give_descriptor(Slab* slab) {
   g_descriptors = slab;
 }
 
-// Central lock not held. What the system will not take back (too many mappings) gives back its pages at least, and is
-// lost as addresses.
+// Central lock not held. What the system will not take back (too many mappings) gives back its
+// pages at least, and is lost as addresses.
 void unmap(Slab* span) {
   central.acquire();
   address_map.set(span->start, nullptr);

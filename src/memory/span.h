@@ -1,4 +1,5 @@
-// Spans: mappings for one block each, too large for a chunk. Freed ones are kept for a while, up to a bound.
+// Spans: mappings for one block each, too large for a chunk. Freed ones are kept for a while, up to
+// a bound.
 #pragma once
 
 #include <cstddef>
@@ -8,12 +9,13 @@
 
 namespace tally::core {
 
-// At least `bytes`, aligned to `alignment`; the descriptor has start and mapped set, and the first slot resolves to it.
-// nullptr: no memory. Takes the central lock.
+// At least `bytes`, aligned to `alignment`; the descriptor has start and mapped set, and the first
+// slot resolves to it. nullptr: no memory. Takes the central lock.
 Slab* take_span(size_t bytes, size_t alignment, bool* zeroed);
 // The span is free; its descriptor is kFree already.
 void give_span(Slab* span);
-// Longer or shorter; may move, as the descriptor's start says then. New bytes are zero. False: all is as before.
+// Longer or shorter; may move, as the descriptor's start says then. New bytes are zero. False: all
+// is as before.
 bool resize_span(Slab* span, size_t bytes);
 // As purge_runs, for kept spans.
 size_t purge_spans(uint64_t now, bool all);

@@ -1,5 +1,5 @@
-// Blocks of the C library's own malloc, which reach us from before we started, from plug-ins that were loaded with
-// RTLD_DEEPBIND, and from programs that call __libc_malloc.
+// Blocks of the C library's own malloc, which reach us from before we started, from plug-ins that
+// were loaded with RTLD_DEEPBIND, and from programs that call __libc_malloc.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,6 @@
-// libc.h for glibc. A block's header, two words before it, says its size and where it came from (malloc.c, "struct
-// malloc_chunk"); headers are copied by the kernel, so that a wild pointer is not followed.
+// libc.h for glibc. A block's header, two words before it, says its size and where it came from
+// (malloc.c, "struct malloc_chunk"); headers are copied by the kernel, so that a wild pointer is
+// not followed.
 #include "os/libc.h"
 
 #include <dlfcn.h>
@@ -25,7 +26,8 @@ struct Header {
 constexpr size_t kMmapped = 2;
 constexpr size_t kNonMainArena = 4;
 constexpr size_t kFlags = 7;
-// Arenas other than the main one consist of heaps aligned to this, each with its size in its third word.
+// Arenas other than the main one consist of heaps aligned to this, each with its size in its third
+// word.
 constexpr size_t kHeapBytes = size_t{64} << 20;
 
 bool in_module(const void* p) {
@@ -48,7 +50,8 @@ bool libc_owns(const void* p) {
   uintptr_t start = address(p) - sizeof header;
   if ((header.size_and_flags & kMmapped) != 0) {
     size_t page = page_size();
-    return (header.size_and_flags & kNonMainArena) == 0 && ((start - header.previous) & (page - 1)) == 0 &&
+    return (header.size_and_flags & kNonMainArena) == 0 &&
+           ((start - header.previous) & (page - 1)) == 0 &&
            ((header.previous + size) & (page - 1)) == 0;
   }
   Header after;
@@ -64,8 +67,12 @@ bool libc_owns(const void* p) {
          address(__curbrk) - start < (uintptr_t{1} << 40);
 }
 
-void libc_free(void* p) { __libc_free(p); }
-void* libc_realloc(void* p, size_t bytes) { return __libc_realloc(p, bytes); }
+void libc_free(void* p) {
+  __libc_free(p);
+}
+void* libc_realloc(void* p, size_t bytes) {
+  return __libc_realloc(p, bytes);
+}
 
 size_t libc_usable_size(const void* p) {
   Header header;

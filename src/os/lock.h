@@ -1,4 +1,5 @@
-// A lock of one word that sleeps in the kernel, so that a waiter with real-time priority lets the holder run.
+// A lock of one word that sleeps in the kernel, so that a waiter with real-time priority lets the
+// holder run.
 #pragma once
 
 #include <atomic>

@@ -1,8 +1,8 @@
-// The operating system, as far as Tally needs it. One .cpp per system implements it, and is alone in making system calls
-// and including system headers. It knows nothing of the heap.
+// The operating system, as far as Tally needs it. One .cpp per system implements it, and is alone
+// in making system calls and including system headers. It knows nothing of the heap.
 //
-// No function here allocates from a malloc or changes errno; none calls into libc what another preload library may
-// interpose, except where it says so.
+// No function here allocates from a malloc or changes errno; none calls into libc what another
+// preload library may interpose, except where it says so.
 #pragma once
 
 #include <atomic>
@@ -14,14 +14,16 @@ namespace tally::core::os {
 // ---- Memory. Sizes and addresses are multiples of page_size().
 
 size_t page_size();
-// Zeroed, readable and writable, aligned to `alignment` (a power of two, at least a page); nullptr if there is none.
+// Zeroed, readable and writable, aligned to `alignment` (a power of two, at least a page); nullptr
+// if there is none.
 void* map(size_t bytes, size_t alignment);
 // Gives address space back. False if the system refused: the memory is then as before.
 bool unmap(void* p, size_t bytes);
-// Gives the memory back and keeps the addresses: they read as zero afterwards. False: all is as before.
+// Gives the memory back and keeps the addresses: they read as zero afterwards. False: all is as
+// before.
 bool purge(void* p, size_t bytes);
-// Makes the mapping at p longer or shorter, its content kept, new bytes zero. It moves only if it has to, and then to
-// an address aligned to `alignment`. nullptr: all is as before.
+// Makes the mapping at p longer or shorter, its content kept, new bytes zero. It moves only if it
+// has to, and then to an address aligned to `alignment`. nullptr: all is as before.
 void* remap(void* p, size_t bytes, size_t new_bytes, size_t alignment);
 // Copies memory that may not be there; false if it is not.
 bool read_memory(const void* from, void* to, size_t bytes);
@@ -45,8 +47,9 @@ bool on_signal(int signal, void (*handler)(int));
 // ---- Files. `fd` is one of the caller's, never closed here.
 
 bool write_all(int fd, const char* text, size_t length);
-// Writes through a file beside it that is renamed to `path` at the end, so that a reader sees all or nothing.
-// `write` gets a descriptor and `arg`. False if any step failed: `path` is then as before.
+// Writes through a file beside it that is renamed to `path` at the end, so that a reader sees all
+// or nothing. `write` gets a descriptor and `arg`. False if any step failed: `path` is then as
+// before.
 bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg);
 // Another descriptor for the same file, out of the program's way; -1 if there is none.
 int keep_descriptor(int fd);
@@ -58,8 +61,8 @@ const char* error_text(int error);
 void futex_wait(std::atomic<uint32_t>* word, uint32_t expected);
 void futex_wake_one(std::atomic<uint32_t>* word);
 void cpu_relax();
-// Once per process, before the first call of arm_thread_exit: `hook` runs on each armed thread as late in its end as
-// can be had. Through libc.
+// Once per process, before the first call of arm_thread_exit: `hook` runs on each armed thread as
+// late in its end as can be had. Through libc.
 bool set_thread_exit_hook(void (*hook)());
 void arm_thread_exit();
 // The handlers run around fork, prepare last and the others first. Through libc.

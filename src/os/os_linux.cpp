@@ -1,7 +1,5 @@
-// os.h for Linux with glibc. Memory, time and files go by raw system calls: other preload libraries interpose libc's
-// wrappers and may allocate in them, and a raw call leaves errno alone.
-#include "os/os.h"
-
+// os.h for Linux with glibc. Memory, time and files go by raw system calls: other preload libraries
+// interpose libc's wrappers and may allocate in them, and a raw call leaves errno alone.
 #include <asm/unistd.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +16,7 @@
 
 #include "base/math.h"
 #include "base/text.h"
+#include "os/os.h"
 
 namespace tally::core::os {
 namespace {
@@ -43,15 +42,22 @@ long system_call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
   register long x3 asm("x3") = d;
   register long x4 asm("x4") = e;
   register long x5 asm("x5") = f;
-  asm volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+  asm volatile("svc 0"
+               : "+r"(x0)
+               : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+               : "memory");
   return x0;
 #else
 #error "Tally runs on x86-64 and aarch64"
 #endif
 }
 
-bool failed(long result) { return result < 0 && result > -4096; }
-long as_long(const void* p) { return static_cast<long>(address(p)); }
+bool failed(long result) {
+  return result < 0 && result > -4096;
+}
+long as_long(const void* p) {
+  return static_cast<long>(address(p));
+}
 
 constexpr int kReadWrite = PROT_READ | PROT_WRITE;
 constexpr int kPrivate = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -79,7 +85,9 @@ void* map_with(size_t bytes, size_t alignment, int protection) {
 long open_file(const char* path, int flags, int mode = 0) {
   return system_call(__NR_openat, AT_FDCWD, as_long(path), flags | O_CLOEXEC, mode);
 }
-void close_file(long fd) { system_call(__NR_close, fd); }
+void close_file(long fd) {
+  system_call(__NR_close, fd);
+}
 
 constinit thread_local int t_last_error = 0;
 
@@ -101,7 +109,9 @@ size_t page_size() {
   return bytes;
 }
 
-void* map(size_t bytes, size_t alignment) { return map_with(bytes, alignment, kReadWrite); }
+void* map(size_t bytes, size_t alignment) {
+  return map_with(bytes, alignment, kReadWrite);
+}
 
 bool unmap(void* p, size_t bytes) {
   return !failed(system_call(__NR_munmap, as_long(p), static_cast<long>(bytes)));
@@ -117,11 +127,12 @@ void* remap(void* p, size_t bytes, size_t new_bytes, size_t alignment) {
   if (!failed(result)) return p;
   void* target = map_with(new_bytes, alignment, PROT_NONE);
   if (target == nullptr) return nullptr;
-  result = system_call(__NR_mremap, as_long(p), static_cast<long>(bytes),
-                       static_cast<long>(new_bytes), MREMAP_MAYMOVE | MREMAP_FIXED, as_long(target));
+  result =
+      system_call(__NR_mremap, as_long(p), static_cast<long>(bytes), static_cast<long>(new_bytes),
+                  MREMAP_MAYMOVE | MREMAP_FIXED, as_long(target));
   if (!failed(result)) return target;
-  // The kernel may have unmapped the target before it failed, and another thread may have mapped something there:
-  // the reservation is left, which costs addresses only.
+  // The kernel may have unmapped the target before it failed, and another thread may have mapped
+  // something there: the reservation is left, which costs addresses only.
   return nullptr;
 }
 
@@ -147,7 +158,9 @@ size_t resident_bytes() {
   return pages * page_size();
 }
 
-int64_t process_id() { return system_call(__NR_getpid); }
+int64_t process_id() {
+  return system_call(__NR_getpid);
+}
 
 uint64_t now_ms() {
   timespec now;
@@ -155,11 +168,16 @@ uint64_t now_ms() {
   return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
 }
 
-bool is_secure() { return getauxval(AT_SECURE) != 0; }
-const char* const* environment() { return environ; }
+bool is_secure() {
+  return getauxval(AT_SECURE) != 0;
+}
+const char* const* environment() {
+  return environ;
+}
 
 void abort_process() {
-  // libc's abort runs the program's SIGABRT handler and leaves a core; the trap is for a handler that comes back.
+  // libc's abort runs the program's SIGABRT handler and leaves a core; the trap is for a handler
+  // that comes back.
   abort();
   __builtin_trap();
 }
@@ -168,8 +186,8 @@ int parse_signal(const char* name) {
   static constexpr struct {
     const char* name;
     int number;
-  } kNames[] = {{"HUP", SIGHUP},   {"USR1", SIGUSR1},   {"USR2", SIGUSR2},   {"ALRM", SIGALRM},
-                {"QUIT", SIGQUIT}, {"WINCH", SIGWINCH}, {"URG", SIGURG},     {"IO", SIGIO},
+  } kNames[] = {{"HUP", SIGHUP},   {"USR1", SIGUSR1},   {"USR2", SIGUSR2},    {"ALRM", SIGALRM},
+                {"QUIT", SIGQUIT}, {"WINCH", SIGWINCH}, {"URG", SIGURG},      {"IO", SIGIO},
                 {"PWR", SIGPWR},   {"PROF", SIGPROF},   {"VTALRM", SIGVTALRM}};
   if (strncmp(name, "SIG", 3) == 0) name += 3;
   for (const auto& known : kNames) {
@@ -210,14 +228,16 @@ bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg)
   name.put(path).put(".tmp.").number(static_cast<uint64_t>(process_id()));
   if (name.used() != name.length()) return fail(-ENAMETOOLONG);
   beside[name.used()] = 0;
-  // What a killed process of the same number left here is in the way of O_EXCL, which keeps us off others' links.
+  // What a killed process of the same number left here is in the way of O_EXCL, which keeps us off
+  // others' links.
   system_call(__NR_unlinkat, AT_FDCWD, as_long(beside), 0);
   long fd = open_file(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
   if (failed(fd)) return fail(fd);
   bool ok = write(static_cast<int>(fd), arg);
   close_file(fd);
   if (ok) {
-    long result = system_call(__NR_renameat2, AT_FDCWD, as_long(beside), AT_FDCWD, as_long(path), 0);
+    long result =
+        system_call(__NR_renameat2, AT_FDCWD, as_long(beside), AT_FDCWD, as_long(path), 0);
     if (failed(result)) ok = fail(result);
   }
   if (!ok) system_call(__NR_unlinkat, AT_FDCWD, as_long(beside), 0);
@@ -230,7 +250,9 @@ int keep_descriptor(int fd) {
   return failed(copy) ? -1 : static_cast<int>(copy);
 }
 
-int last_error() { return t_last_error; }
+int last_error() {
+  return t_last_error;
+}
 
 const char* error_text(int error) {
   const char* text = strerrordesc_np(error);
@@ -256,8 +278,8 @@ namespace {
 pthread_key_t g_exit_key;
 void (*g_exit_hook)();
 
-// Keys are destroyed in rounds for as long as destructors set them anew. Ours waits for the last round, so that the
-// other keys' destructors still find the thread's heaps.
+// Keys are destroyed in rounds for as long as destructors set them anew. Ours waits for the last
+// round, so that the other keys' destructors still find the thread's heaps.
 void on_thread_exit(void* round) {
   uintptr_t next = address(round) + 1;
   if (next < PTHREAD_DESTRUCTOR_ITERATIONS &&
@@ -272,7 +294,9 @@ bool set_thread_exit_hook(void (*hook)()) {
   g_exit_hook = hook;
   return pthread_key_create(&g_exit_key, on_thread_exit) == 0;
 }
-void arm_thread_exit() { pthread_setspecific(g_exit_key, reinterpret_cast<void*>(1)); }
+void arm_thread_exit() {
+  pthread_setspecific(g_exit_key, reinterpret_cast<void*>(1));
+}
 
 void set_fork_hooks(void (*prepare)(), void (*parent)(), void (*child)()) {
   pthread_atfork(prepare, parent, child);

@@ -37,8 +37,12 @@ bool copy_path(Text value, char (&path)[kOptionPathMax]) {
   return true;
 }
 
-bool set_backend(Text value) { return value.is("os"); }
-bool set_dump_path(Text value) { return copy_path(value, options.dump_path); }
+bool set_backend(Text value) {
+  return value.is("os");
+}
+bool set_dump_path(Text value) {
+  return copy_path(value, options.dump_path);
+}
 
 bool set_dump_signal(Text value) {
   char name[16];
@@ -85,7 +89,8 @@ constexpr Option kOptions[] = {
 };
 
 // "TALLY_PURGE_MS=abc" or "TALLY_CONF purge_ms:abc", as the user wrote it.
-void complain(const char* prefix, Text what, void (*rest)(TextWriter&, const Option*), const Option* option) {
+void complain(const char* prefix, Text what, void (*rest)(TextWriter&, const Option*),
+              const Option* option) {
   char buffer[512];
   TextWriter out(buffer, sizeof buffer - 1);
   out.put("tally: ").put(prefix).put(what.start, min_of(what.length, 200)).put(": ");
@@ -133,7 +138,8 @@ void apply(const char* prefix, Text pair, size_t name_length) {
 
 size_t find(Text text, char c) {
   const void* at = memchr(text.start, c, text.length);
-  return at == nullptr ? text.length : static_cast<size_t>(static_cast<const char*>(at) - text.start);
+  return at == nullptr ? text.length
+                       : static_cast<size_t>(static_cast<const char*>(at) - text.start);
 }
 
 constexpr char kPrefix[] = "TALLY_";

@@ -11,9 +11,10 @@
 namespace tally::core {
 namespace {
 
-// ---- fork. The child must find every table whole, so the forking thread takes every lock first, in the order in which
-// they nest: tags, threads, each thread's own, central, metadata. A lock that this thread holds already (fork in a signal
-// handler that interrupted us) stays as it is: the child returns into the interrupted step and ends it.
+// ---- fork. The child must find every table whole, so the forking thread takes every lock first,
+// in the order in which they nest: tags, threads, each thread's own, central, metadata. A lock that
+// this thread holds already (fork in a signal handler that interrupted us) stays as it is: the
+// child returns into the interrupted step and ends it.
 
 constinit bool g_had_tags, g_had_threads, g_had_own, g_had_central, g_had_meta;
 
@@ -60,9 +61,12 @@ void after_fork_in_child() {
   open_all([](Lock& lock) { lock.reset(); });
 }
 
-void on_dump_signal(int /*signal*/) { dump_now(); }
+void on_dump_signal(int /*signal*/) {
+  dump_now();
+}
 
-// 101 is the first priority that is not the implementation's: options hold before other constructors run.
+// 101 is the first priority that is not the implementation's: options hold before other
+// constructors run.
 __attribute__((constructor(101))) void on_load() {
   read_options();
   prepare_report();
@@ -70,7 +74,9 @@ __attribute__((constructor(101))) void on_load() {
   if (options.dump_signal != 0) os::on_signal(options.dump_signal, on_dump_signal);
 }
 
-__attribute__((destructor(101))) void on_unload() { report_at_exit(); }
+__attribute__((destructor(101))) void on_unload() {
+  report_at_exit();
+}
 
 }  // namespace
 

@@ -23,7 +23,8 @@ struct ClassSums {
   uint64_t footprint;
   uint64_t slabs;
 
-  // Slabs and heaps are read at different moments, so the difference needs bounds while threads run.
+  // Slabs and heaps are read at different moments, so the difference needs bounds while threads
+  // run.
   uint64_t live() const {
     uint64_t live = in_slabs > in_hand ? in_slabs - in_hand : 0;
     return live < capacity ? live : capacity;
@@ -117,8 +118,8 @@ void set_total_footprint(const Tag& tag, tally_counts* total) {
   uint64_t own_metadata = tag.id == kRootTag || tag.id == kOwnTag ? meta::footprint_bytes() : 0;
   uint64_t own_peak = tag.id == kRootTag || tag.id == kOwnTag ? meta::peak_bytes() : 0;
   total->footprint_bytes = tag.total.now.load(std::memory_order_relaxed) + own_metadata;
-  total->peak_footprint_bytes = max_of(tag.total.peak.load(std::memory_order_relaxed) + own_peak,
-                                       total->footprint_bytes);
+  total->peak_footprint_bytes =
+      max_of(tag.total.peak.load(std::memory_order_relaxed) + own_peak, total->footprint_bytes);
 }
 
 void describe(const Tag& tag, tally_stats_t* row) {
@@ -135,7 +136,8 @@ bool is_within(const Tag* tag, const Tag* above) {
   return tag != nullptr;
 }
 
-// ---- Snapshots: one mapping that holds the struct, its rows, its names, and while it is made the sums.
+// ---- Snapshots: one mapping that holds the struct, its rows, its names, and while it is made the
+// sums.
 
 struct Layout {
   size_t tags;
@@ -258,13 +260,15 @@ tally_snapshot_t* take_snapshot() {
     snapshot.process.footprint_bytes += row.own.footprint_bytes;
   }
   sort_by_name(rows, snapshot.tag_count);
-  // Paths are sorted, so what is below a tag follows it; '/' sorts before all that a name goes on with but
+  // Paths are sorted, so what is below a tag follows it; '/' sorts before all that a name goes on
+  // with but
   // '!'..'.', whose tags are passed over.
   for (size_t i = 0; i < snapshot.tag_count; ++i) {
     tally_stats_t& row = rows[i];
     size_t length = row.id == kRootTag ? 0 : strlen(row.name);
     row.total = row.own;
-    for (size_t j = i + 1; j < snapshot.tag_count && strncmp(rows[j].name, row.name, length) == 0; ++j) {
+    for (size_t j = i + 1; j < snapshot.tag_count && strncmp(rows[j].name, row.name, length) == 0;
+         ++j) {
       if (rows[j].name[length] == '/') add(&row.total, rows[j].own);
     }
     const Tag* tag = find_tag(row.id);

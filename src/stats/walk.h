@@ -1,5 +1,5 @@
-// Reading the heap while it runs. Takes no lock of the heap's and writes nothing to it; see heap/heap.h for the
-// equations that the sums rest on.
+// Reading the heap while it runs. Takes no lock of the heap's and writes nothing to it; see
+// heap/heap.h for the equations that the sums rest on.
 #pragma once
 
 #include "tally/tally.h"

@@ -18,11 +18,8 @@ namespace {
 constexpr size_t kBuckets = 1024;
 
 constinit Tag g_root = {.state{TagState::kLive}, .name = "/", .name_length = 1, .children = 1};
-constinit Tag g_own = {.state{TagState::kLive},
-                       .id = kOwnTag,
-                       .parent = &g_root,
-                       .name = "/tally",
-                       .name_length = 6};
+constinit Tag g_own = {
+    .state{TagState::kLive}, .id = kOwnTag, .parent = &g_root, .name = "/tally", .name_length = 6};
 constinit std::atomic<Tag*> g_tags[kMaxTags + 1] = {&g_root, &g_own};
 constinit std::atomic<uint32_t> g_limit{2};
 
@@ -77,8 +74,8 @@ bool nothing_left(const Tag* tag) {
          tag->own.now.load(std::memory_order_acquire) == 0;
 }
 
-// Ids of retired tags that have become empty are free again. Looks at a few, so that creating tags takes steady time
-// however many retired ones still hold blocks.
+// Ids of retired tags that have become empty are free again. Looks at a few, so that creating tags
+// takes steady time however many retired ones still hold blocks.
 void reap_retired() {
   constexpr int kLookAt = 16;
   Tag** link = &g_retired;
@@ -183,8 +180,12 @@ Tag* find_tag(uint32_t id) {
   return tag->state.load(std::memory_order_acquire) == TagState::kUnused ? nullptr : tag;
 }
 
-Tag* root_tag() { return &g_root; }
-uint32_t tag_limit() { return g_limit.load(std::memory_order_acquire); }
+Tag* root_tag() {
+  return &g_root;
+}
+uint32_t tag_limit() {
+  return g_limit.load(std::memory_order_acquire);
+}
 
 int create_tag(const char* path, uint32_t* id) {
   char buffer[TALLY_TAG_PATH_MAX + 1];

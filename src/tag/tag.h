@@ -22,23 +22,23 @@ struct Gauge {
   void add(uint64_t n) {
     uint64_t value = now.fetch_add(n, std::memory_order_relaxed) + n;
     uint64_t high = peak.load(std::memory_order_relaxed);
-    while (value > high &&
-           !peak.compare_exchange_weak(high, value, std::memory_order_relaxed)) {
+    while (value > high && !peak.compare_exchange_weak(high, value, std::memory_order_relaxed)) {
     }
   }
   void sub(uint64_t n) { now.fetch_sub(n, std::memory_order_relaxed); }
 };
 
 enum class TagState : uint8_t {
-  kUnused,   // an id that may be given out
+  kUnused,  // an id that may be given out
   kLive,
   kRetired,  // takes no new blocks; unused again when nothing of it is left
 };
 
-// total.now = own.now + sum of the children's total.now. A tag may be given out again only with no heaps, own.now = 0
-// and no children.
+// total.now = own.now + sum of the children's total.now. A tag may be given out again only with no
+// heaps, own.now = 0 and no children.
 //
-// Who writes: `any` any thread, atomically; `lock` under the lock of tags; `const` until the id is used again.
+// Who writes: `any` any thread, atomically; `lock` under the lock of tags; `const` until the id is
+// used again.
 struct Tag {
   Gauge own{};                                // any: footprint of its slabs and large blocks
   Gauge total{};                              // any: likewise with all below it
@@ -50,13 +50,13 @@ struct Tag {
   std::atomic<uint64_t> past_requested{};     // any
   std::atomic<uint32_t> heaps{};              // any: heaps that are bound to it
   std::atomic<TagState> state{};              // lock
-  uint32_t id = 0;                              // const
-  Tag* parent = nullptr;                              // const; nullptr for the root
-  const char* name = nullptr;                         // const: the whole path
-  uint32_t name_length = 0;                     // const
-  uint32_t children = 0;                        // lock
-  Tag* next = nullptr;                                // lock: same hash; or the next unused one
-  Tag* next_retired = nullptr;                        // lock
+  uint32_t id = 0;                            // const
+  Tag* parent = nullptr;                      // const; nullptr for the root
+  const char* name = nullptr;                 // const: the whole path
+  uint32_t name_length = 0;                   // const
+  uint32_t children = 0;                      // lock
+  Tag* next = nullptr;                        // lock: same hash; or the next unused one
+  Tag* next_retired = nullptr;                // lock
 
   bool is_live() const { return state.load(std::memory_order_acquire) == TagState::kLive; }
   // Bytes are taken for this tag, or given back: counted for it and for all above it.
