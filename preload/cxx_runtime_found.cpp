@@ -6,7 +6,9 @@
 #include "os/os.h"
 
 extern "C" {
+// NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) std::new_handler _ZSt15get_new_handlerv();
+// NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) void _ZSt17__throw_bad_allocv();
 }
 

@@ -2,11 +2,7 @@
 
 namespace tally::core {
 
-std::new_handler current_new_handler() {
-  return std::get_new_handler();
-}
-void throw_bad_alloc() {
-  throw std::bad_alloc();
-}
+std::new_handler current_new_handler() { return std::get_new_handler(); }
+void throw_bad_alloc() { throw std::bad_alloc(); }
 
 }  // namespace tally::core

@@ -7,30 +7,16 @@ namespace api = tally::core::api;
 
 extern "C" {
 
-TALLY_EXPORT void* malloc(size_t n) noexcept {
-  return api::malloc(n);
-}
-TALLY_EXPORT void free(void* p) noexcept {
-  api::free(p);
-}
-TALLY_EXPORT void* calloc(size_t count, size_t size) noexcept {
-  return api::calloc(count, size);
-}
-TALLY_EXPORT void* realloc(void* p, size_t n) noexcept {
-  return api::realloc(p, n);
-}
+TALLY_EXPORT void* malloc(size_t n) noexcept { return api::malloc(n); }
+TALLY_EXPORT void free(void* p) noexcept { api::free(p); }
+TALLY_EXPORT void* calloc(size_t count, size_t size) noexcept { return api::calloc(count, size); }
+TALLY_EXPORT void* realloc(void* p, size_t n) noexcept { return api::realloc(p, n); }
 TALLY_EXPORT void* reallocarray(void* p, size_t count, size_t size) noexcept {
   return api::reallocarray(p, count, size);
 }
-TALLY_EXPORT void* reallocf(void* p, size_t n) noexcept {
-  return api::reallocf(p, n);
-}
-TALLY_EXPORT void cfree(void* p) noexcept {
-  api::free(p);
-}
-TALLY_EXPORT void free_sized(void* p, size_t /*n*/) noexcept {
-  api::free(p);
-}
+TALLY_EXPORT void* reallocf(void* p, size_t n) noexcept { return api::reallocf(p, n); }
+TALLY_EXPORT void cfree(void* p) noexcept { api::free(p); }
+TALLY_EXPORT void free_sized(void* p, size_t /*n*/) noexcept { api::free(p); }
 TALLY_EXPORT void free_aligned_sized(void* p, size_t /*alignment*/, size_t /*n*/) noexcept {
   api::free(p);
 }
@@ -44,31 +30,17 @@ TALLY_EXPORT void* memalign(size_t alignment, size_t n) noexcept {
 TALLY_EXPORT int posix_memalign(void** result, size_t alignment, size_t n) noexcept {
   return api::posix_memalign(result, alignment, n);
 }
-TALLY_EXPORT void* valloc(size_t n) noexcept {
-  return api::valloc(n);
-}
-TALLY_EXPORT void* pvalloc(size_t n) noexcept {
-  return api::pvalloc(n);
-}
+TALLY_EXPORT void* valloc(size_t n) noexcept { return api::valloc(n); }
+TALLY_EXPORT void* pvalloc(size_t n) noexcept { return api::pvalloc(n); }
 
-TALLY_EXPORT size_t malloc_usable_size(void* p) noexcept {
-  return api::malloc_usable_size(p);
-}
-TALLY_EXPORT int malloc_trim(size_t pad) noexcept {
-  return api::malloc_trim(pad);
-}
-TALLY_EXPORT struct mallinfo mallinfo() noexcept {
-  return api::mallinfo();
-}
-TALLY_EXPORT struct mallinfo2 mallinfo2() noexcept {
-  return api::mallinfo2();
-}
+TALLY_EXPORT size_t malloc_usable_size(void* p) noexcept { return api::malloc_usable_size(p); }
+TALLY_EXPORT int malloc_trim(size_t pad) noexcept { return api::malloc_trim(pad); }
+TALLY_EXPORT struct mallinfo mallinfo() noexcept { return api::mallinfo(); }
+TALLY_EXPORT struct mallinfo2 mallinfo2() noexcept { return api::mallinfo2(); }
 TALLY_EXPORT int malloc_info(int flags, FILE* file) noexcept {
   return api::malloc_info(flags, file);
 }
-TALLY_EXPORT void malloc_stats() noexcept {
-  api::malloc_stats();
-}
+TALLY_EXPORT void malloc_stats() noexcept { api::malloc_stats(); }
 TALLY_EXPORT int mallopt(int parameter, int value) noexcept {
   return api::mallopt(parameter, value);
 }

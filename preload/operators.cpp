@@ -17,17 +17,14 @@
 // called.
 asm(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak "
     "_Unwind_Resume");
+// NOLINTNEXTLINE(readability-identifier-naming)
 extern "C" __attribute__((weak)) void* __cxa_begin_catch(void*) noexcept;
 namespace {
-bool can_catch() {
-  return __cxa_begin_catch != nullptr;
-}
+bool can_catch() { return __cxa_begin_catch != nullptr; }
 }  // namespace
 #else
 namespace {
-constexpr bool can_catch() {
-  return true;
-}
+constexpr bool can_catch() { return true; }
 }  // namespace
 #endif
 
@@ -84,15 +81,9 @@ TALLY_EXPORT void* operator new(size_t n, std::align_val_t alignment) {
   void* p = take(n, alignment);
   return TALLY_LIKELY(p != nullptr) ? p : new_slow(n, alignment);
 }
-TALLY_EXPORT void* operator new[](size_t n) {
-  return ::operator new(n);
-}
-TALLY_EXPORT void* operator new[](size_t n, std::align_val_t a) {
-  return ::operator new(n, a);
-}
-TALLY_EXPORT void* operator new(size_t n, const std::nothrow_t&) noexcept {
-  return new_or_null(n);
-}
+TALLY_EXPORT void* operator new[](size_t n) { return ::operator new(n); }
+TALLY_EXPORT void* operator new[](size_t n, std::align_val_t a) { return ::operator new(n, a); }
+TALLY_EXPORT void* operator new(size_t n, const std::nothrow_t&) noexcept { return new_or_null(n); }
 TALLY_EXPORT void* operator new[](size_t n, const std::nothrow_t&) noexcept {
   if (!can_catch()) return take(n);
   try {
@@ -113,27 +104,15 @@ TALLY_EXPORT void* operator new[](size_t n, std::align_val_t a, const std::nothr
   }
 }
 
-TALLY_EXPORT void operator delete(void* p) noexcept {
-  give(p);
-}
-TALLY_EXPORT void operator delete[](void* p) noexcept {
-  ::operator delete(p);
-}
-TALLY_EXPORT void operator delete(void* p, const std::nothrow_t&) noexcept {
-  ::operator delete(p);
-}
+TALLY_EXPORT void operator delete(void* p) noexcept { give(p); }
+TALLY_EXPORT void operator delete[](void* p) noexcept { ::operator delete(p); }
+TALLY_EXPORT void operator delete(void* p, const std::nothrow_t&) noexcept { ::operator delete(p); }
 TALLY_EXPORT void operator delete[](void* p, const std::nothrow_t&) noexcept {
   ::operator delete[](p);
 }
-TALLY_EXPORT void operator delete(void* p, size_t) noexcept {
-  ::operator delete(p);
-}
-TALLY_EXPORT void operator delete[](void* p, size_t) noexcept {
-  ::operator delete[](p);
-}
-TALLY_EXPORT void operator delete(void* p, std::align_val_t) noexcept {
-  give(p);
-}
+TALLY_EXPORT void operator delete(void* p, size_t) noexcept { ::operator delete(p); }
+TALLY_EXPORT void operator delete[](void* p, size_t) noexcept { ::operator delete[](p); }
+TALLY_EXPORT void operator delete(void* p, std::align_val_t) noexcept { give(p); }
 TALLY_EXPORT void operator delete[](void* p, std::align_val_t a) noexcept {
   ::operator delete(p, a);
 }

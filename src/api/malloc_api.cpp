@@ -26,9 +26,7 @@ bool multiply(size_t count, size_t size, size_t* product) {
 }
 
 // Shrinking in place is worth it while at least half of the block stays in use.
-bool fits(const Slab* slab, size_t n) {
-  return n <= slab->block_size && n >= slab->block_size / 2;
-}
+bool fits(const Slab* slab, size_t n) { return n <= slab->block_size && n >= slab->block_size / 2; }
 
 // A block for realloc: under the block's own tag even if that is retired, as it is the block that
 // goes on.
@@ -47,9 +45,7 @@ void* allocate_aligned_checked(Tag* tag, size_t alignment, size_t n) {
   return is_power_of_two(alignment) ? allocate_aligned(tag, alignment, n) : fail(EINVAL);
 }
 
-void* calloc(size_t count, size_t size) {
-  return allocate_array(nullptr, count, size);
-}
+void* calloc(size_t count, size_t size) { return allocate_array(nullptr, count, size); }
 
 void* resize(Tag* tag, void* p, size_t n) {
   Slab* slab = find_block(p);
@@ -80,9 +76,7 @@ void* resize(Tag* tag, void* p, size_t n) {
   return block;
 }
 
-void* realloc(void* p, size_t n) {
-  return p == nullptr ? malloc(n) : resize(nullptr, p, n);
-}
+void* realloc(void* p, size_t n) { return p == nullptr ? malloc(n) : resize(nullptr, p, n); }
 
 void* reallocarray(void* p, size_t count, size_t size) {
   size_t n;
@@ -116,9 +110,7 @@ int posix_memalign(void** result, size_t alignment, size_t n) {
   return 0;
 }
 
-void* valloc(size_t n) {
-  return allocate_aligned(nullptr, os::page_size(), n);
-}
+void* valloc(size_t n) { return allocate_aligned(nullptr, os::page_size(), n); }
 
 void* pvalloc(size_t n) {
   size_t rounded = round_up(n, os::page_size());
@@ -134,9 +126,7 @@ size_t malloc_usable_size(const void* p) {
   return 0;
 }
 
-int malloc_trim(size_t /*pad*/) {
-  return purge_all() != 0 ? 1 : 0;
-}
+int malloc_trim(size_t /*pad*/) { return purge_all() != 0 ? 1 : 0; }
 
 // glibc's fields, as far as they have a meaning here: taken, in use, free.
 struct mallinfo2 mallinfo2() {
@@ -208,8 +198,6 @@ void malloc_stats() {
 }
 
 // Accepted and without effect: what glibc tunes by it, Tally does not have.
-int mallopt(int /*parameter*/, int /*value*/) {
-  return 1;
-}
+int mallopt(int /*parameter*/, int /*value*/) { return 1; }
 
 }  // namespace tally::core::api

@@ -11,12 +11,8 @@
 
 namespace tally::core::api {
 
-inline void* malloc(size_t n) {
-  return allocate(n);
-}
-inline void free(void* p) {
-  release_block(p);
-}
+inline void* malloc(size_t n) { return allocate(n); }
+inline void free(void* p) { release_block(p); }
 
 void* calloc(size_t count, size_t size);
 void* realloc(void* p, size_t n);

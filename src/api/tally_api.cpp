@@ -72,15 +72,9 @@ size_t tally_tag_name(tally_tag id, char* buf, size_t n) {
   return tag->name_length;
 }
 
-int tally_tag_push(tally_tag tag) {
-  return result_of(core::push_tag(tag));
-}
-int tally_tag_pop() {
-  return result_of(core::pop_tag());
-}
-tally_tag tally_tag_current() {
-  return core::current_tag();
-}
+int tally_tag_push(tally_tag tag) { return result_of(core::push_tag(tag)); }
+int tally_tag_pop() { return result_of(core::pop_tag()); }
+tally_tag tally_tag_current() { return core::current_tag(); }
 
 tally_tag tally_tag_of(const void* p) {
   const core::Slab* slab = p == nullptr ? nullptr : core::find_block(p);
@@ -89,9 +83,7 @@ tally_tag tally_tag_of(const void* p) {
   return TALLY_TAG_NONE;
 }
 
-void* tally_malloc(tally_tag tag, size_t size) {
-  return core::allocate_tagged(tag, size);
-}
+void* tally_malloc(tally_tag tag, size_t size) { return core::allocate_tagged(tag, size); }
 
 void* tally_calloc(tally_tag id, size_t count, size_t size) {
   core::Tag* tag = live_tag(id);
@@ -110,15 +102,9 @@ void* tally_realloc(tally_tag id, void* p, size_t size) {
   return tag == nullptr ? core::allocate(size) : core::allocate_tagged(id, size);
 }
 
-void tally_free(void* p) {
-  core::release_block(p);
-}
-size_t tally_usable_size(const void* p) {
-  return api::malloc_usable_size(p);
-}
-int tally_trim() {
-  return api::malloc_trim(0);
-}
+void tally_free(void* p) { core::release_block(p); }
+size_t tally_usable_size(const void* p) { return api::malloc_usable_size(p); }
+int tally_trim() { return api::malloc_trim(0); }
 
 int tally_stats(tally_tag tag, tally_stats_t* stats) {
   return result_of(core::stats_of(tag, stats));
@@ -129,9 +115,7 @@ tally_snapshot_t* tally_snapshot() {
   if (snapshot == nullptr) errno = ENOMEM;
   return snapshot;
 }
-void tally_snapshot_free(tally_snapshot_t* snapshot) {
-  core::free_snapshot(snapshot);
-}
+void tally_snapshot_free(tally_snapshot_t* snapshot) { core::free_snapshot(snapshot); }
 
 size_t tally_snapshot_json(char* buf, size_t n) {
   size_t length = core::render_to_buffer(core::render_json, buf, n);
@@ -143,11 +127,7 @@ size_t tally_snapshot_text(char* buf, size_t n) {
   if (length == 0) errno = ENOMEM;
   return length;
 }
-int tally_snapshot_json_fd(int fd) {
-  return result_of(core::render_to_fd(core::render_json, fd));
-}
-int tally_snapshot_text_fd(int fd) {
-  return result_of(core::render_to_fd(core::render_table, fd));
-}
+int tally_snapshot_json_fd(int fd) { return result_of(core::render_to_fd(core::render_json, fd)); }
+int tally_snapshot_text_fd(int fd) { return result_of(core::render_to_fd(core::render_table, fd)); }
 
 }  // extern "C"

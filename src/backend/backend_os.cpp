@@ -9,9 +9,7 @@ namespace {
 constinit std::atomic<size_t> g_held{0};
 }
 
-const char* name() {
-  return "os";
-}
+const char* name() { return "os"; }
 
 void* take(size_t bytes, size_t alignment) {
   void* p = os::map(bytes, alignment);
@@ -25,9 +23,7 @@ bool give(void* p, size_t bytes) {
   return true;
 }
 
-bool purge(void* p, size_t bytes) {
-  return os::purge(p, bytes);
-}
+bool purge(void* p, size_t bytes) { return os::purge(p, bytes); }
 
 void* resize(void* p, size_t bytes, size_t new_bytes, size_t alignment) {
   void* moved = os::remap(p, bytes, new_bytes, alignment);
@@ -35,8 +31,6 @@ void* resize(void* p, size_t bytes, size_t new_bytes, size_t alignment) {
   return moved;
 }
 
-size_t held_bytes() {
-  return g_held.load(std::memory_order_relaxed);
-}
+size_t held_bytes() { return g_held.load(std::memory_order_relaxed); }
 
 }  // namespace tally::core::backend

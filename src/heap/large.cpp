@@ -11,9 +11,7 @@
 namespace tally::core {
 namespace {
 
-unsigned slots_for(size_t bytes) {
-  return static_cast<unsigned>(divide_up(bytes, kSlotBytes));
-}
+unsigned slots_for(size_t bytes) { return static_cast<unsigned>(divide_up(bytes, kSlotBytes)); }
 
 Slab* take(size_t bytes, size_t alignment, bool* zeroed) {
   if (bytes <= kRunMax && alignment <= kRunMax) {

@@ -102,8 +102,6 @@ void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
   line.end();
 }
 
-uint64_t foreign_count() {
-  return g_foreign.load(std::memory_order_relaxed);
-}
+uint64_t foreign_count() { return g_foreign.load(std::memory_order_relaxed); }
 
 }  // namespace tally::core

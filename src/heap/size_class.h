@@ -77,20 +77,19 @@ constexpr size_t class_alignment(unsigned c) {
   return size & -size;
 }
 
-constexpr bool is_small(unsigned c) {
-  return class_size(c) <= kSmallMax;
-}
+constexpr bool is_small(unsigned c) { return class_size(c) <= kSmallMax; }
 
 static_assert(class_size(kClasses - 1) == kMediumMax);
 static_assert(class_size(class_of(kSmallMax)) == kSmallMax);
 static_assert(kClasses == 44);
 static_assert(
     [] {
-      for (size_t n = 1; n <= kMediumMax; ++n) {
-        unsigned c = class_of(n);
-        if (class_size(c) < n || (c > 0 && class_size(c - 1) >= n)) return false;
-        if (n > kLinearMax && n <= kSmallMax && kClassTable[(n - 1) / kTableStep] != c)
-          return false;
+      for (unsigned c = 0; c < kClasses; ++c) {
+        size_t size = class_size(c);
+        if (class_of(size) != c || (c + 1 < kClasses && class_of(size + 1) != c + 1)) return false;
+        bool in_table = size > kLinearMax && size <= kSmallMax;
+        if (in_table && kClassTable[(size - 1) / kTableStep] != c) return false;
+        if (in_table && size < kSmallMax && kClassTable[size / kTableStep] != c + 1) return false;
       }
       return true;
     }(),

@@ -101,7 +101,7 @@ void insert(Thread* thread, Heap* heap) {
 // Keeps the chains short. Without memory they grow longer, no more. Lock held, by the owner.
 void grow_buckets(Thread* thread) {
   uint32_t size = (thread->bucket_mask + 1) * 4;
-  auto** buckets = static_cast<Heap**>(meta::allocate(size * sizeof(Heap*)));
+  auto** buckets = static_cast<Heap**>(meta::allocate(size * sizeof *thread->buckets));
   if (buckets == nullptr) return;
   Heap** old = thread->buckets;
   uint32_t old_size = thread->bucket_mask + 1;
@@ -114,7 +114,7 @@ void grow_buckets(Thread* thread) {
       heap = next;
     }
   }
-  if (old != thread->inline_buckets) meta::release(old, old_size * sizeof(Heap*));
+  if (old != thread->inline_buckets) meta::release(old, old_size * sizeof *old);
 }
 
 // A heap of this thread for the tag, which is live, or has blocks of which the caller holds one. No
@@ -180,9 +180,7 @@ bool time_to_drop(Thread* thread) {
 
 }  // namespace
 
-bool start_threads() {
-  return os::set_thread_exit_hook(on_thread_exit);
-}
+bool start_threads() { return os::set_thread_exit_hook(on_thread_exit); }
 
 void adopt_all_threads() {
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;

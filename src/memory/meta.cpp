@@ -33,13 +33,9 @@ void add_footprint(size_t bytes) {
 }
 
 // What may be released is rounded to a power of two, so that it fits whatever comes after it.
-unsigned bucket_of(size_t bytes) {
-  return static_cast<unsigned>(std::bit_width(bytes - 1));
-}
+unsigned bucket_of(size_t bytes) { return static_cast<unsigned>(std::bit_width(bytes - 1)); }
 
-size_t rounded(size_t bytes) {
-  return max_of(std::bit_ceil(bytes), kCacheLine);
-}
+size_t rounded(size_t bytes) { return max_of(std::bit_ceil(bytes), kCacheLine); }
 
 }  // namespace
 
@@ -110,14 +106,8 @@ void charge(size_t bytes) {
   add_footprint(bytes);
 }
 
-size_t used_bytes() {
-  return g_used.load(std::memory_order_relaxed);
-}
-size_t footprint_bytes() {
-  return g_footprint.load(std::memory_order_relaxed);
-}
-size_t peak_bytes() {
-  return g_peak.load(std::memory_order_relaxed);
-}
+size_t used_bytes() { return g_used.load(std::memory_order_relaxed); }
+size_t footprint_bytes() { return g_footprint.load(std::memory_order_relaxed); }
+size_t peak_bytes() { return g_peak.load(std::memory_order_relaxed); }
 
 }  // namespace tally::core::meta

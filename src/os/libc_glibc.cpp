@@ -11,7 +11,9 @@
 
 extern "C" {
 // Exported by every glibc; weak, so that other C libraries link.
+// NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) void __libc_free(void*);
+// NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) void* __libc_realloc(void*, size_t);
 __attribute__((weak)) extern void* __curbrk;
 }
@@ -67,12 +69,8 @@ bool libc_owns(const void* p) {
          address(__curbrk) - start < (uintptr_t{1} << 40);
 }
 
-void libc_free(void* p) {
-  __libc_free(p);
-}
-void* libc_realloc(void* p, size_t bytes) {
-  return __libc_realloc(p, bytes);
-}
+void libc_free(void* p) { __libc_free(p); }
+void* libc_realloc(void* p, size_t bytes) { return __libc_realloc(p, bytes); }
 
 size_t libc_usable_size(const void* p) {
   Header header;

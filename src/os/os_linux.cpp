@@ -52,12 +52,8 @@ long system_call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
 #endif
 }
 
-bool failed(long result) {
-  return result < 0 && result > -4096;
-}
-long as_long(const void* p) {
-  return static_cast<long>(address(p));
-}
+bool failed(long result) { return result < 0 && result > -4096; }
+long as_long(const void* p) { return static_cast<long>(address(p)); }
 
 constexpr int kReadWrite = PROT_READ | PROT_WRITE;
 constexpr int kPrivate = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -85,9 +81,7 @@ void* map_with(size_t bytes, size_t alignment, int protection) {
 long open_file(const char* path, int flags, int mode = 0) {
   return system_call(__NR_openat, AT_FDCWD, as_long(path), flags | O_CLOEXEC, mode);
 }
-void close_file(long fd) {
-  system_call(__NR_close, fd);
-}
+void close_file(long fd) { system_call(__NR_close, fd); }
 
 constinit thread_local int t_last_error = 0;
 
@@ -109,9 +103,7 @@ size_t page_size() {
   return bytes;
 }
 
-void* map(size_t bytes, size_t alignment) {
-  return map_with(bytes, alignment, kReadWrite);
-}
+void* map(size_t bytes, size_t alignment) { return map_with(bytes, alignment, kReadWrite); }
 
 bool unmap(void* p, size_t bytes) {
   return !failed(system_call(__NR_munmap, as_long(p), static_cast<long>(bytes)));
@@ -158,9 +150,7 @@ size_t resident_bytes() {
   return pages * page_size();
 }
 
-int64_t process_id() {
-  return system_call(__NR_getpid);
-}
+int64_t process_id() { return system_call(__NR_getpid); }
 
 uint64_t now_ms() {
   timespec now;
@@ -168,12 +158,8 @@ uint64_t now_ms() {
   return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
 }
 
-bool is_secure() {
-  return getauxval(AT_SECURE) != 0;
-}
-const char* const* environment() {
-  return environ;
-}
+bool is_secure() { return getauxval(AT_SECURE) != 0; }
+const char* const* environment() { return environ; }
 
 void abort_process() {
   // libc's abort runs the program's SIGABRT handler and leaves a core; the trap is for a handler
@@ -250,9 +236,7 @@ int keep_descriptor(int fd) {
   return failed(copy) ? -1 : static_cast<int>(copy);
 }
 
-int last_error() {
-  return t_last_error;
-}
+int last_error() { return t_last_error; }
 
 const char* error_text(int error) {
   const char* text = strerrordesc_np(error);
@@ -294,9 +278,7 @@ bool set_thread_exit_hook(void (*hook)()) {
   g_exit_hook = hook;
   return pthread_key_create(&g_exit_key, on_thread_exit) == 0;
 }
-void arm_thread_exit() {
-  pthread_setspecific(g_exit_key, reinterpret_cast<void*>(1));
-}
+void arm_thread_exit() { pthread_setspecific(g_exit_key, reinterpret_cast<void*>(1)); }
 
 void set_fork_hooks(void (*prepare)(), void (*parent)(), void (*child)()) {
   pthread_atfork(prepare, parent, child);

@@ -37,12 +37,8 @@ bool copy_path(Text value, char (&path)[kOptionPathMax]) {
   return true;
 }
 
-bool set_backend(Text value) {
-  return value.is("os");
-}
-bool set_dump_path(Text value) {
-  return copy_path(value, options.dump_path);
-}
+bool set_backend(Text value) { return value.is("os"); }
+bool set_dump_path(Text value) { return copy_path(value, options.dump_path); }
 
 bool set_dump_signal(Text value) {
   char name[16];

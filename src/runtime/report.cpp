@@ -15,12 +15,8 @@ bool ends_in_json(const char* path) {
   return length >= 5 && strcmp(path + length - 5, ".json") == 0;
 }
 
-bool write_json(int fd, void* /*unused*/) {
-  return render_to_fd(render_json, fd) == 0;
-}
-bool write_table(int fd, void* /*unused*/) {
-  return render_to_fd(render_table, fd) == 0;
-}
+bool write_json(int fd, void* /*unused*/) { return render_to_fd(render_json, fd) == 0; }
+bool write_table(int fd, void* /*unused*/) { return render_to_fd(render_table, fd) == 0; }
 
 void write_report(const char* option, const char* pattern) {
   char path[2 * kOptionPathMax];
@@ -60,8 +56,6 @@ void report_at_exit() {
   }
 }
 
-void dump_now() {
-  write_report("TALLY_DUMP_PATH", options.dump_path);
-}
+void dump_now() { write_report("TALLY_DUMP_PATH", options.dump_path); }
 
 }  // namespace tally::core

@@ -61,9 +61,7 @@ void after_fork_in_child() {
   open_all([](Lock& lock) { lock.reset(); });
 }
 
-void on_dump_signal(int /*signal*/) {
-  dump_now();
-}
+void on_dump_signal(int /*signal*/) { dump_now(); }
 
 // 101 is the first priority that is not the implementation's: options hold before other
 // constructors run.
@@ -74,9 +72,7 @@ __attribute__((constructor(101))) void on_load() {
   if (options.dump_signal != 0) os::on_signal(options.dump_signal, on_dump_signal);
 }
 
-__attribute__((destructor(101))) void on_unload() {
-  report_at_exit();
-}
+__attribute__((destructor(101))) void on_unload() { report_at_exit(); }
 
 }  // namespace
 

@@ -180,12 +180,8 @@ Tag* find_tag(uint32_t id) {
   return tag->state.load(std::memory_order_acquire) == TagState::kUnused ? nullptr : tag;
 }
 
-Tag* root_tag() {
-  return &g_root;
-}
-uint32_t tag_limit() {
-  return g_limit.load(std::memory_order_acquire);
-}
+Tag* root_tag() { return &g_root; }
+uint32_t tag_limit() { return g_limit.load(std::memory_order_acquire); }
 
 int create_tag(const char* path, uint32_t* id) {
   char buffer[TALLY_TAG_PATH_MAX + 1];
