@@ -5,6 +5,7 @@
 
 #include "base/math.h"
 #include "heap/large.h"
+#include "heap/purge.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "os/os.h"
@@ -32,7 +33,10 @@ unsigned aligned_class(size_t alignment, size_t n) {
 }
 
 void* pop(Heap* heap, unsigned c, size_t requested) {
-  if (heap->list[c] == nullptr && !refill(heap, c)) return out_of_memory();
+  if (heap->list[c] == nullptr && !refill(heap, c)) {
+    // What is kept for later may be what is missing.
+    if (purge_all() == 0 || !refill(heap, c)) return out_of_memory();
+  }
   Block* block = heap->list[c];
   heap->list[c] = block->next;
   heap->count(c, requested);

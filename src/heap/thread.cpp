@@ -101,7 +101,7 @@ void insert(Thread* thread, Heap* heap) {
 // Keeps the chains short. Without memory they grow longer, no more. Lock held, by the owner.
 void grow_buckets(Thread* thread) {
   uint32_t size = (thread->bucket_mask + 1) * 4;
-  auto** buckets = static_cast<Heap**>(meta::allocate(size * sizeof *thread->buckets));
+  auto** buckets = static_cast<Heap**>(meta::allocate(size * sizeof(void*)));
   if (buckets == nullptr) return;
   Heap** old = thread->buckets;
   uint32_t old_size = thread->bucket_mask + 1;
@@ -114,7 +114,7 @@ void grow_buckets(Thread* thread) {
       heap = next;
     }
   }
-  if (old != thread->inline_buckets) meta::release(old, old_size * sizeof *old);
+  if (old != thread->inline_buckets) meta::release(old, old_size * sizeof(void*));
 }
 
 // A heap of this thread for the tag, which is live, or has blocks of which the caller holds one. No
