@@ -240,11 +240,17 @@ void after_push(Slab* slab) {
   if (released) purge_tick();
 }
 
-// No lock held.
+// No lock held. The push itself is made under the thread's own lock, as a fork stops who holds one:
+// the child's copy of the list is whole. (Memory is copied while other threads run, page by page:
+// without a lock it might see the new head, but not yet the link.)
 void push(Slab* slab, Block* first, Block* last, uint32_t count) {
   // Until the push we hold blocks of the slab, and it cannot change what it is.
   uint32_t wake_level = slab->wake_level();
-  uint32_t returned = slab->remote.push(first, last, count);
+  uint32_t returned;
+  {
+    LockGuard own(tls.thread->lock);
+    returned = slab->remote.push(first, last, count);
+  }
   uint32_t out = slab->level.out();
   if (out == returned ||
       (out - returned <= wake_level && slab->parked.load(std::memory_order_seq_cst))) {
@@ -333,12 +339,15 @@ bool refill(Heap* heap, unsigned c) {
 }
 
 void on_level(Slab* slab) noexcept {
-  Heap* heap = slab->heap.load(std::memory_order_relaxed);
-  Thread* thread = heap->thread.load(std::memory_order_relaxed);
-  Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  Thread* thread = tls.thread;
+  Tag* tag;
   bool released = false;
   {
     LockGuard guard(thread->lock);
+    // With its last block the slab may have been released by another thread before we had the lock.
+    Heap* heap = slab->heap.load(std::memory_order_relaxed);
+    if (heap == nullptr || heap->thread.load(std::memory_order_relaxed) != thread) return;
+    tag = heap->tag.load(std::memory_order_relaxed);
     unsigned c = slab->what().size_class;
     slab->level.set(slab->level.out(), 0);
     collect(slab);

@@ -182,16 +182,6 @@ bool time_to_drop(Thread* thread) {
 
 bool start_threads() { return os::set_thread_exit_hook(on_thread_exit); }
 
-void adopt_all_threads() {
-  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
-       thread = thread->next_thread) {
-    if (thread == tls.thread || thread->orphan.load(std::memory_order_relaxed)) continue;
-    thread->orphan.store(true, std::memory_order_relaxed);
-    thread->next_orphan = g_orphans;
-    g_orphans = thread;
-  }
-}
-
 RunningThread::RunningThread() : thread_(tls.thread) {
   if (thread_ != &g_not_yet && thread_ != &g_gone) {
     if (time_to_drop(thread_)) drop_retired_heaps(thread_);
@@ -227,7 +217,7 @@ Heap* RunningThread::current_heap() const {
 
 Heap* RunningThread::heap_of(Tag* tag) const {
   Heap* heap = thread_->find_heap(tag->id);
-  return heap != nullptr ? heap : make_heap(thread_, tag, true);
+  return heap != nullptr ? heap : make_heap(thread_, tag, !tag->is_live());
 }
 
 Heap* RunningThread::heap_if_live(Tag* tag) const {

@@ -20,7 +20,7 @@ class RunningThread {
   bool is_borrowed() const { return borrowed_; }
   // The heap of the tag that is in force; nullptr: no memory.
   Heap* current_heap() const;
-  // The heap for this tag; nullptr: no memory.
+  // The heap for this tag, which is live, or of which the caller holds a block; nullptr: no memory.
   Heap* heap_of(Tag* tag) const;
   // The heap for this tag if there is one or may be one: never for a tag that is retired.
   Heap* heap_if_live(Tag* tag) const;
@@ -40,9 +40,6 @@ uint32_t current_tag();
 void drop_retired_heaps(Thread* thread);
 // For the running thread, and for the orphans.
 void drop_retired_heaps_now();
-
-// In the child of a fork, all locks held: every thread but the running one becomes an orphan.
-void adopt_all_threads();
 
 // Provided by the layer above: called once, before the first thread gets its heaps, with no lock
 // held.

@@ -56,8 +56,9 @@ void after_fork_in_parent() {
 }
 
 void after_fork_in_child() {
-  // The other threads are gone; their heaps wait for new ones.
-  adopt_all_threads();
+  // The other threads are gone. What they wrote without a lock may be torn, so their heaps stay as
+  // they are: nobody allocates from them, blocks are freed to them as ever, and a slab whose last
+  // block comes back is released.
   open_all([](Lock& lock) { lock.reset(); });
 }
 
