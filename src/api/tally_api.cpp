@@ -59,6 +59,7 @@ int tally_tag_retire(tally_tag tag) {
 }
 
 size_t tally_tag_name(tally_tag id, char* buf, size_t n) {
+  core::TagReader reader;
   const core::Tag* tag = core::find_tag(id);
   if (tag == nullptr || (buf == nullptr && n != 0)) {
     errno = EINVAL;

@@ -7,21 +7,23 @@
 #ifndef TALLY_CHECKS
 #define TALLY_CHECKS 0
 #endif
-#if defined(__SANITIZE_THREAD__)
-#define TALLY_TSAN 1
-#else
-#define TALLY_TSAN 0
-#endif
 
 namespace tally::core {
+
+// ThreadSanitizer follows memory through libc's mmap and munmap, and counters through atomics.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool kThreadSanitizer = true;
+#else
+inline constexpr bool kThreadSanitizer = false;
+#endif
 
 // Check the slab's equation at every slow step. A build option: it makes slow paths linear in the
 // slab.
 inline constexpr bool kChecks = TALLY_CHECKS;
 
-// A counter is bumped by one `add mem` instruction. ThreadSanitizer must see the accesses instead.
-#if defined(__x86_64__) && !TALLY_TSAN
-inline constexpr bool kSingleInstructionCounters = true;
+// A counter is bumped by one `add mem` instruction.
+#if defined(__x86_64__)
+inline constexpr bool kSingleInstructionCounters = !kThreadSanitizer;
 #else
 inline constexpr bool kSingleInstructionCounters = false;
 #endif

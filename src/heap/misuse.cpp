@@ -32,6 +32,7 @@ class Line {
   Line() : text_(buffer_, sizeof buffer_ - 1) { text_.put("tally: "); }
   TextWriter& text() { return text_; }
   void put_block(const Slab* slab) {
+    TagReader reader;
     Binding what = slab->what();
     const Tag* tag = find_tag(what.tag);
     text_.put(" (tag ").put(tag == nullptr ? "?" : tag->name);

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/config.h"
 #include "base/math.h"
 #include "base/text.h"
 #include "os/os.h"
@@ -59,8 +60,12 @@ constexpr int kReadWrite = PROT_READ | PROT_WRITE;
 constexpr int kPrivate = MAP_PRIVATE | MAP_ANONYMOUS;
 
 void* map_anywhere(size_t bytes, int protection) {
-  long result = system_call(__NR_mmap, 0, static_cast<long>(bytes), protection,
-                            kPrivate | (protection == PROT_NONE ? MAP_NORESERVE : 0), -1, 0);
+  int flags = kPrivate | (protection == PROT_NONE ? MAP_NORESERVE : 0);
+  if constexpr (kThreadSanitizer) {
+    void* p = mmap(nullptr, bytes, protection, flags, -1, 0);
+    return p == MAP_FAILED ? nullptr : p;
+  }
+  long result = system_call(__NR_mmap, 0, static_cast<long>(bytes), protection, flags, -1, 0);
   return failed(result) ? nullptr : reinterpret_cast<void*>(result);
 }
 
@@ -106,6 +111,7 @@ size_t page_size() {
 void* map(size_t bytes, size_t alignment) { return map_with(bytes, alignment, kReadWrite); }
 
 bool unmap(void* p, size_t bytes) {
+  if constexpr (kThreadSanitizer) return munmap(p, bytes) == 0;
   return !failed(system_call(__NR_munmap, as_long(p), static_cast<long>(bytes)));
 }
 

@@ -59,6 +59,7 @@ void after_fork_in_child() {
   // The other threads are gone. What they wrote without a lock may be torn, so their heaps stay as
   // they are: nobody allocates from them, blocks are freed to them as ever, and a slab whose last
   // block comes back is released.
+  TagReader::count.store(0, std::memory_order_relaxed);
   open_all([](Lock& lock) { lock.reset(); });
 }
 

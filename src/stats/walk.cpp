@@ -182,6 +182,7 @@ void sort_by_name(tally_stats_t* rows, size_t count) {
 }  // namespace
 
 int stats_of(uint32_t id, tally_stats_t* stats) {
+  TagReader reader;
   constexpr uint32_t kHead = offsetof(tally_stats_t, own);
   const Tag* tag = find_tag(id);
   if (tag == nullptr || stats == nullptr || stats->size < kHead) return EINVAL;
@@ -220,6 +221,7 @@ int stats_of(uint32_t id, tally_stats_t* stats) {
 }
 
 tally_snapshot_t* take_snapshot() {
+  TagReader reader;
   Layout layout(tag_limit());
   char* base = static_cast<char*>(os::map(layout.bytes, os::page_size()));
   if (base == nullptr) return nullptr;

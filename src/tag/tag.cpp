@@ -12,6 +12,7 @@ static_assert(kMaxTags == TALLY_TAG_MAX && kNoTag == TALLY_TAG_NONE && kRootTag 
 
 constinit Lock tags_lock;
 constinit std::atomic<uint32_t> retirements{0};
+constinit std::atomic<uint32_t> TagReader::count{0};
 
 namespace {
 
@@ -26,6 +27,7 @@ constinit std::atomic<uint32_t> g_limit{2};
 // Under tags_lock.
 constinit Tag* g_buckets[kBuckets] = {};
 constinit Tag* g_unused = nullptr;
+constinit Tag* g_leaving = nullptr;  // unused, but somebody may still be reading
 constinit Tag* g_retired = nullptr;
 
 struct Path {
@@ -74,34 +76,51 @@ bool nothing_left(const Tag* tag) {
          tag->own.now.load(std::memory_order_acquire) == 0;
 }
 
-// Ids of retired tags that have become empty are free again. Looks at a few, so that creating tags
-// takes steady time however many retired ones still hold blocks.
+// Nothing is left of the tag: it cannot be found any more.
+void leave(Tag* tag) {
+  Tag** at = &Path{tag->name, tag->name_length}.bucket();
+  while (*at != tag) at = &(*at)->next;
+  *at = tag->next;
+  --tag->parent->children;
+  tag->state.store(TagState::kUnused, std::memory_order_seq_cst);
+  tag->next = g_leaving;
+  g_leaving = tag;
+}
+
+// Ids of retired tags that have become empty are free again. Looks at a few each time; those it
+// looked at in vain come last the next time.
 void reap_retired() {
   constexpr int kLookAt = 16;
-  Tag** link = &g_retired;
-  for (int i = 0; *link != nullptr && i < kLookAt; ++i) {
-    Tag* tag = *link;
-    if (!nothing_left(tag)) {
-      link = &tag->next_retired;
-      continue;
+  Tag* in_vain = nullptr;
+  for (int i = 0; g_retired != nullptr && i < kLookAt; ++i) {
+    Tag* tag = g_retired;
+    g_retired = tag->next_retired;
+    if (nothing_left(tag)) {
+      leave(tag);
+    } else {
+      tag->next_retired = in_vain;
+      in_vain = tag;
     }
-    *link = tag->next_retired;
-    Tag** at = &Path{tag->name, tag->name_length}.bucket();
-    while (*at != tag) at = &(*at)->next;
-    *at = tag->next;
-    --tag->parent->children;
-    tag->state.store(TagState::kUnused, std::memory_order_release);
+  }
+  if (g_retired == nullptr) {
+    g_retired = in_vain;
+  } else if (in_vain != nullptr) {
+    Tag* last = g_retired;
+    while (last->next_retired != nullptr) last = last->next_retired;
+    last->next_retired = in_vain;
+  }
+  // Who starts to read now sees that they are unused; who read before is still counted.
+  if (TagReader::count.load(std::memory_order_seq_cst) != 0) return;
+  while (Tag* tag = g_leaving) {
+    g_leaving = tag->next;
     tag->next = g_unused;
     g_unused = tag;
   }
-  // What was looked at in vain goes to the end, so that the next call sees others.
-  if (link == &g_retired || *link == nullptr) return;
-  Tag* rest = *link;
-  Tag* last = rest;
-  while (last->next_retired != nullptr) last = last->next_retired;
-  last->next_retired = g_retired;
-  *link = nullptr;
-  g_retired = rest;
+}
+
+void reset(Gauge& gauge) {
+  gauge.now.store(0, std::memory_order_relaxed);
+  gauge.peak.store(0, std::memory_order_relaxed);
 }
 
 // An id and a descriptor, its counters at zero; nullptr and an errno.
@@ -109,10 +128,13 @@ Tag* unused_tag(int* error) {
   Tag* tag = g_unused;
   if (tag != nullptr) {
     g_unused = tag->next;
-    uint32_t id = tag->id;
     meta::release(const_cast<char*>(tag->name), tag->name_length + 1);
-    memset(static_cast<void*>(tag), 0, sizeof *tag);
-    tag->id = id;
+    reset(tag->own);
+    reset(tag->total);
+    for (auto* counter : {&tag->large_live_bytes, &tag->large_live_blocks, &tag->large_allocs,
+                          &tag->large_requested, &tag->past_allocs, &tag->past_requested}) {
+      counter->store(0, std::memory_order_relaxed);
+    }
     return tag;
   }
   uint32_t limit = g_limit.load(std::memory_order_relaxed);

@@ -81,6 +81,18 @@ extern constinit Lock tags_lock;
 // Counts retirements, so that threads notice that a heap of theirs may have become useless.
 extern constinit std::atomic<uint32_t> retirements;
 
+// While one exists, no tag becomes another: names and parents of what find_tag gives stay readable.
+// Never blocks.
+class TagReader {
+ public:
+  TagReader() { count.fetch_add(1, std::memory_order_seq_cst); }
+  ~TagReader() { count.fetch_sub(1, std::memory_order_release); }
+  TagReader(const TagReader&) = delete;
+  TagReader& operator=(const TagReader&) = delete;
+
+  static constinit std::atomic<uint32_t> count;
+};
+
 // The tag of an id, or nullptr if no tag has it. Never blocks.
 Tag* find_tag(uint32_t id);
 // The root, from the first instruction of the process.
