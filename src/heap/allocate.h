@@ -1,13 +1,14 @@
 // Allocation. The fast path is allocate_from; what it calls, and when:
 //
-//   allocate(n)                            malloc, operator new
-//     allocate_from(tls.heap, n)           pops heap->list[class of n], counts: 14 instructions for
-//     n <= 128 allocate_slow(n)                     the list is empty, n > kSmallMax, n = 0, or the
-//     thread's first call
-//       RunningThread                      heap/thread.h: makes the thread and its heap known
+// clang-format off
+//   allocate(n)                      malloc, operator new
+//     allocate_from(tls.heap, n)     pops heap->list[class of n] and counts: 14 instructions to 128 bytes
+//     allocate_slow(n)               the list is empty, n > kSmallMax, n = 0, or the first call
+//       RunningThread                heap/thread.h: makes the thread and its heap known
 //       allocate_in(heap, n)
-//         refill(heap, class)              heap/slab_ops.h: from reuse, from an available slab, an
-//         orphan's, or a new one allocate_large(tag, n, ...)      heap/large.h: n > kMediumMax
+//         refill(heap, class)        heap/slab_ops.h: from a slab of the heap, an orphan's, or a new one
+//         allocate_large(tag, n)     heap/large.h: n > kMediumMax
+// clang-format on
 #pragma once
 
 #include <cstddef>

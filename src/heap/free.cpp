@@ -15,6 +15,10 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
   switch (what.kind) {
     case SlabKind::kBlocks: {
       if (!slab->is_block(p)) return misuse_interior(Use::kFree, p, slab);
+      Heap* known = tls.thread->find_heap(what.tag);
+      if (TALLY_LIKELY(known != nullptr && known->tag.load(std::memory_order_relaxed)->is_live())) {
+        return free_remote(known, slab, static_cast<Block*>(p));
+      }
       RunningThread running;
       Heap* heap = running.get() == nullptr ? nullptr : running.heap_if_live(find_tag(what.tag));
       return free_remote(heap, slab, static_cast<Block*>(p));

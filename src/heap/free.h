@@ -1,13 +1,14 @@
 // Giving blocks back. What calls what, and when:
 //
-//   release_block(p)                       free, operator delete
-//     address_map.find(p)                  the descriptor of whatever lies at p; one that nobody
-//     owns for foreign p the slab is this thread's: push on slab->free, count down; 18 instructions
-//       on_level(slab)                     heap/slab_ops.h: the count reached its floor: make
-//       available, or release
-//     release_slow(p, slab)                another thread's, a large block, nullptr, or a mistake
-//       free_remote(heap, slab, block)     heap/slab_ops.h: to this thread's heap for the tag,
-//       later to the slab free_large(slab)                   heap/large.h
+// clang-format off
+//   release_block(p)                   free, operator delete
+//     address_map.find(p)              the descriptor of whatever lies at p; nobody's for foreign p
+//     push on slab->free, count down   the slab is this thread's: 18 instructions
+//       on_level(slab)                 heap/slab_ops.h: at its floor: make available, or release
+//     release_slow(p, slab)            another thread's, a large block, nullptr, or a mistake
+//       free_remote(heap, slab, block) heap/slab_ops.h: collected, to go back with others
+//       free_large(slab)               heap/large.h
+// clang-format on
 #pragma once
 
 #include <cstddef>

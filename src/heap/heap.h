@@ -16,7 +16,7 @@ namespace tally::core {
 
 // For each class, in blocks:
 //
-//   in hand = (handed - allocs) + reuse_count        handed - allocs = |list|
+//   in hand = (handed - allocs) + returns_count        handed - allocs = |list|
 //   live(tag, class) = sum over slabs of (out - |remote|)  -  sum over heaps of in hand
 //
 // so no counter is ever written on free, and a block that changes hands is never counted twice.
@@ -31,8 +31,8 @@ struct Heap {
   OwnerCounter requested[kClasses];  // owner: bytes that callers asked for in those
   // The slow path.
   OwnerCounter handed[kClasses];  // owner: blocks ever put on list
-  Block* reuse[kClasses];         // owner: blocks of other threads' slabs that this thread freed
-  OwnerCounter reuse_count[kClasses];  // owner
+  Block* returns[kClasses];  // owner: freed blocks of other threads' slabs, to go back together
+  OwnerCounter returns_count[kClasses];  // owner
   Slab*
       available[kClasses];  // lock: slabs that may have blocks to give; the first is allocated from
   std::atomic<Tag*> tag;    // lock; nullptr: not bound

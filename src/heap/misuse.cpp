@@ -82,6 +82,11 @@ void misuse_foreign(Use use, const void* p) {
 void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
   // Slow, but the last thing the program does, or what it asked for: find the block that comes
   // twice.
+  if (slab != nullptr && count > slab->carved.load(std::memory_order_relaxed)) {
+    // More came back than was ever out.
+    misuse_double_free(first, slab);
+    return;
+  }
   const Block* block = first;
   for (uint32_t i = 0; i <= count && block != nullptr; ++i, block = block->next) {
     if (slab != nullptr && address(block) - address(slab->start) >= slab->slots * kSlotBytes) break;

@@ -101,6 +101,7 @@ Slab* new_slab(Heap* heap, unsigned c) {
 void collect(Slab* slab) {
   RemoteList::Taken taken = slab->remote.take();
   if (taken.first == nullptr) return;
+  // The chain is walked anyway, to its end, so it can be checked whole.
   Block* last = check_list(taken.first, taken.count, slab);
   if (last == nullptr) return;
   last->next = slab->free;
@@ -177,17 +178,6 @@ void hand(Heap* heap, unsigned c, Block* list, uint32_t count) {
   heap->list[c] = list;
 }
 
-bool hand_reuse(Heap* heap, unsigned c) {
-  Block* list = heap->reuse[c];
-  if (list == nullptr) return false;
-  uint32_t count = static_cast<uint32_t>(heap->reuse_count[c].get());
-  heap->reuse[c] = nullptr;
-  heap->reuse_count[c].set(0);
-  if (check_list(list, count, nullptr) == nullptr) return false;
-  hand(heap, c, list, count);
-  return true;
-}
-
 // All that is free in the slab, if anything is.
 bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   check(slab);
@@ -201,11 +191,8 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   uint32_t count = carved - slab->level.out();
   slab->free = nullptr;
   slab->level.set(carved, 0);
-  if (count > carved || check_list(list, count, slab) == nullptr) {
-    // Corrupted by the program, and it chose to go on: these blocks are lost to it.
-    if (count > carved) misuse_double_free(list, slab);
-    return false;
-  }
+  // If the program corrupted the list and chose to go on, these blocks are lost to it.
+  if (!check_head(list, count, slab)) return false;
   hand(heap, c, list, count);
   return true;
 }
@@ -288,15 +275,13 @@ class Returns {
   Chain chains_[kChains] = {};
 };
 
-// Gives back all but the `keep` youngest blocks of the heap's reuse list.
-void trim_reuse(Heap* heap, unsigned c, uint32_t keep) {
+// Gives back what the heap has collected for others.
+void give_returns(Heap* heap, unsigned c) {
   Returns returns;
-  Block** cut = &heap->reuse[c];
-  for (uint32_t i = 0; i < keep && *cut != nullptr; ++i) cut = &(*cut)->next;
-  Block* block = *cut;
-  *cut = nullptr;
-  uint32_t count = static_cast<uint32_t>(heap->reuse_count[c].get()) - keep;
-  heap->reuse_count[c].set(keep);
+  Block* block = heap->returns[c];
+  uint64_t count = heap->returns_count[c].get();
+  heap->returns[c] = nullptr;
+  heap->returns_count[c].set(0);
   // The count bounds the walk: a block that was freed twice makes the list a ring.
   for (; block != nullptr && count != 0; --count) {
     Block* next = block->next;
@@ -318,7 +303,6 @@ void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
 }  // namespace
 
 bool refill(Heap* heap, unsigned c) {
-  if (hand_reuse(heap, c)) return true;
   bool took_slab = false;
   {
     LockGuard guard(heap->thread.load(std::memory_order_relaxed)->lock);
@@ -369,22 +353,21 @@ void free_remote(Heap* heap, Slab* slab, Block* block) {
     return;
   }
   unsigned c = slab->what().size_class;
-  block->next = heap->reuse[c];
-  heap->reuse[c] = block;
-  heap->reuse_count[c].add(1);
-  uint64_t count = heap->reuse_count[c].get();
-  if (count * slab->block_size > kReuseBytes) trim_reuse(heap, c, static_cast<uint32_t>(count / 2));
+  block->next = heap->returns[c];
+  heap->returns[c] = block;
+  heap->returns_count[c].add(1);
+  if (heap->returns_count[c].get() * slab->block_size >= kReturnBytes) give_returns(heap, c);
 }
 
 Block* flush(Heap* heap, Block* foreign) {
   Thread* thread = heap->thread.load(std::memory_order_relaxed);
   for (unsigned c = 0; c < kClasses; ++c) {
     uint64_t counts[2] = {heap->handed[c].get() - heap->allocs[c].get(),
-                          heap->reuse_count[c].get()};
-    Block* lists[2] = {heap->list[c], heap->reuse[c]};
-    heap->list[c] = heap->reuse[c] = nullptr;
+                          heap->returns_count[c].get()};
+    Block* lists[2] = {heap->list[c], heap->returns[c]};
+    heap->list[c] = heap->returns[c] = nullptr;
     heap->handed[c].set(heap->allocs[c].get());
-    heap->reuse_count[c].set(0);
+    heap->returns_count[c].set(0);
     for (int i = 0; i < 2; ++i) {
       for (Block* block = lists[i]; block != nullptr && counts[i] != 0; --counts[i]) {
         Block* next = block->next;

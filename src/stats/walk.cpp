@@ -68,7 +68,8 @@ void add(TagSums* sums, const Heap& heap) {
   for (unsigned c = 0; c < kClasses; ++c) {
     uint64_t allocs = heap.allocs[c].get();
     uint64_t handed = heap.handed[c].get();
-    sums->classes[c].in_hand += (handed > allocs ? handed - allocs : 0) + heap.reuse_count[c].get();
+    sums->classes[c].in_hand +=
+        (handed > allocs ? handed - allocs : 0) + heap.returns_count[c].get();
     sums->allocs += allocs;
     sums->requested += heap.requested[c].get();
   }
