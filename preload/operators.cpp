@@ -10,9 +10,8 @@
 #include "api/malloc_api.h"
 #include "cxx_runtime.h"
 
-#define TALLY_EXPORT __attribute__((visibility("default"), used))
-
 #if TALLY_FIND_CXX_RUNTIME
+#define TALLY_EXPORT __attribute__((visibility("default"), used))
 // Programs without a C++ runtime load us too. Without one nothing throws, and nothing here is
 // called.
 asm(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak "
@@ -23,6 +22,8 @@ namespace {
 bool can_catch() { return __cxa_begin_catch != nullptr; }
 }  // namespace
 #else
+// Linked statically, a form that the program replaces must not clash with ours.
+#define TALLY_EXPORT __attribute__((visibility("default"), used, weak))
 namespace {
 constexpr bool can_catch() { return true; }
 }  // namespace

@@ -186,7 +186,7 @@ size_t purge_runs(uint64_t now, bool all) {
   for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
        chunk = chunk->next_chunk) {
     if (chunk->dirty_slots == 0) continue;
-    if (!all && now - chunk->dirty_since < options.purge_ms) {
+    if (!all && now < chunk->dirty_since + options.purge_ms) {
       left = true;
       continue;
     }

@@ -138,7 +138,7 @@ size_t purge_spans(uint64_t now, bool all) {
   {
     LockGuard guard(central);
     for (unsigned i = 0; i < g_kept_count;) {
-      if (all || now - g_kept[i].since >= options.purge_ms) {
+      if (all || now >= g_kept[i].since + options.purge_ms) {
         out[count++] = remove_kept(i);
       } else {
         ++i;

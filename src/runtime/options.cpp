@@ -64,9 +64,11 @@ bool set_purge_ms(Text value) {
 }
 
 bool set_report(Text value) {
+  bool is_switch = value.is("0") || value.is("1");
+  if (!is_switch && !copy_path(value, options.report_path)) return false;
+  if (is_switch) options.report_path[0] = 0;
   options.report = !value.is("0");
-  options.report_path[0] = 0;
-  return value.is("0") || value.is("1") || copy_path(value, options.report_path);
+  return true;
 }
 
 // The one list of options: docs and messages follow it. In alphabetical order.

@@ -25,7 +25,7 @@ struct Gauge {
     while (value > high && !peak.compare_exchange_weak(high, value, std::memory_order_relaxed)) {
     }
   }
-  void sub(uint64_t n) { now.fetch_sub(n, std::memory_order_relaxed); }
+  void sub(uint64_t n) { now.fetch_sub(n, std::memory_order_release); }
 };
 
 enum class TagState : uint8_t {
@@ -65,8 +65,8 @@ struct Tag {
     for (Tag* tag = this; tag != nullptr; tag = tag->parent) tag->total.add(bytes);
   }
   void uncharge(size_t bytes) {
-    own.sub(bytes);
     for (Tag* tag = this; tag != nullptr; tag = tag->parent) tag->total.sub(bytes);
+    own.sub(bytes);  // last: at zero a retired tag may become another
   }
   // The nearest tag upwards that takes new blocks.
   Tag* nearest_live() {
