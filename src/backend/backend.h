@@ -11,7 +11,10 @@ const char* name();
 // `bytes` (a multiple of the page size) aligned to `alignment` (a power of two, at least a page);
 // all zero. nullptr if there are none. Any thread.
 void* take(size_t bytes, size_t alignment);
-// Gives back what take or resize gave, whole. False if it could not: the memory stays the caller's.
+// As take, exactly there, where a part was given back before. False: it is somebody else's by now.
+bool take_again(void* p, size_t bytes);
+// Gives back what take or resize gave, whole or (this backend can) in whole pages. False if it
+// could not: the memory stays the caller's.
 bool give(void* p, size_t bytes);
 // Part of what was taken, whole pages: drops the content, keeps the addresses, which read as zero
 // from now on. False: nothing changed, the content is still there.

@@ -17,6 +17,12 @@ void* take(size_t bytes, size_t alignment) {
   return p;
 }
 
+bool take_again(void* p, size_t bytes) {
+  if (!os::map_at(p, bytes)) return false;
+  g_held.fetch_add(bytes, std::memory_order_relaxed);
+  return true;
+}
+
 bool give(void* p, size_t bytes) {
   if (!os::unmap(p, bytes)) return false;
   g_held.fetch_sub(bytes, std::memory_order_relaxed);

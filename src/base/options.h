@@ -11,6 +11,7 @@ inline constexpr size_t kOptionPathMax = 512;
 
 struct Options {
   bool abort_on_corruption = true;
+  bool check = false;  // walk each free list whole as it is handed over
   uint32_t purge_ms = 1000;
   int dump_signal = 0;  // 0: none
   char dump_path[kOptionPathMax] = "/tmp/tally-%p.json";

@@ -35,7 +35,7 @@ unsigned aligned_class(size_t alignment, size_t n) {
 void* pop(Heap* heap, unsigned c, size_t requested) {
   if (heap->list[c] == nullptr && !refill(heap, c)) {
     // What is kept for later may be what is missing.
-    if (purge_all() == 0 || !refill(heap, c)) return out_of_memory();
+    if (!make_room() || !refill(heap, c)) return out_of_memory();
   }
   Block* block = heap->list[c];
   heap->list[c] = block->next;

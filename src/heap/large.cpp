@@ -27,7 +27,7 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   size_t bytes = round_up(max_of(n, 1), os::page_size());
   tag->charge(bytes);
   Slab* slab = take(bytes, alignment, zeroed);
-  if (slab == nullptr && purge_all() != 0) slab = take(bytes, alignment, zeroed);
+  if (slab == nullptr && make_room()) slab = take(bytes, alignment, zeroed);
   if (slab == nullptr) {
     tag->uncharge(bytes);
     return nullptr;

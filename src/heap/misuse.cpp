@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "base/text.h"
 #include "memory/address_map.h"
+#include "memory/span.h"
 #include "os/os.h"
 #include "tag/tag.h"
 
@@ -73,6 +74,7 @@ void misuse_interior(Use use, const void* p, const Slab* slab) {
 }
 
 void misuse_foreign(Use use, const void* p) {
+  if (const Slab* span = find_span(p)) return misuse_interior(use, p, span);
   g_foreign.fetch_add(1, std::memory_order_relaxed);
   Line line;
   line.text().put(name_of(use)).hex(address(p)).put(", which is not a block of Tally's");
@@ -82,13 +84,9 @@ void misuse_foreign(Use use, const void* p) {
 void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
   // Slow, but the last thing the program does, or what it asked for: find the block that comes
   // twice.
-  if (slab != nullptr && count > slab->carved.load(std::memory_order_relaxed)) {
-    // More came back than was ever out.
-    misuse_double_free(first, slab);
-    return;
-  }
   const Block* block = first;
-  for (uint32_t i = 0; i <= count && block != nullptr; ++i, block = block->next) {
+  uint32_t most = slab == nullptr ? count : slab->carved.load(std::memory_order_relaxed);
+  for (uint32_t i = 0; i <= most && block != nullptr; ++i, block = block->next) {
     if (slab != nullptr && address(block) - address(slab->start) >= slab->slots * kSlotBytes) break;
     if (slab != nullptr && !slab->is_block(block)) {
       misuse_interior(Use::kFree, block, slab);
@@ -100,6 +98,11 @@ void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
       misuse_double_free(block, slab != nullptr ? slab : address_map.find(block));
       return;
     }
+  }
+  if (count > most) {
+    // More came back than was ever out; which of them came twice does not show any more.
+    misuse_double_free(first, slab);
+    return;
   }
   Line line;
   line.text().put("free list damaged at ").hex(address(block == nullptr ? first : block));

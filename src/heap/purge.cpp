@@ -51,4 +51,9 @@ size_t purge_all() {
   return purge_runs(now, true) + purge_spans(now, true);
 }
 
+bool make_room() {
+  size_t purged = purge_all();
+  return hollow_chunks() || purged != 0;
+}
+
 }  // namespace tally::core

@@ -10,5 +10,8 @@ namespace tally::core {
 void purge_tick();
 // Everything that is free, now. Returns the bytes that went back. No lock held.
 size_t purge_all();
+// Memory was refused: gives up all that is kept, its addresses too. True if it may be worth asking
+// again. No lock held.
+bool make_room();
 
 }  // namespace tally::core

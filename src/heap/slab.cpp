@@ -214,8 +214,8 @@ void after_push(Slab* slab) {
   // Whatever the slab is by now, what follows holds for it.
   unsigned c = slab->what().size_class;
   bool released = false;
+  bool live = heap->tag.load(std::memory_order_relaxed)->is_live();
   if (slab->all_back()) {
-    bool live = heap->tag.load(std::memory_order_relaxed)->is_live();
     released =
         slab->parked.load(std::memory_order_relaxed) || !live || !is_only_available(heap, c, slab);
     if (released) release(slab);
@@ -224,7 +224,9 @@ void after_push(Slab* slab) {
     link(heap, c, slab);
   }
   thread->lock.release();
-  if (released) purge_tick();
+  if (!released) return;
+  purge_tick();
+  if (!live) drop_retired_heaps_now();
 }
 
 // No lock held. The push itself is made under the thread's own lock, as a fork stops who holds one:

@@ -70,7 +70,30 @@ void rebin(Chunk* chunk) {
   g_filled_bins |= bits(bin, 1);
 }
 
+// The slots behind the first.
+constexpr size_t kHollowBytes = kChunkBytes - kSlotBytes;
+constexpr uint64_t kHollowSlots = ~uint64_t{1};
+constinit unsigned g_hollow_count = 0;
+
+// A hollow chunk whose addresses are still free, whole again.
+Chunk* refill_hollow() {
+  for (Chunk* chunk = all_chunks.load(std::memory_order_relaxed);
+       chunk != nullptr && g_hollow_count != 0; chunk = chunk->next_chunk) {
+    if (!chunk->hollow || !backend::take_again(chunk->slot_start(1), kHollowBytes)) continue;
+    chunk->hollow = false;
+    --g_hollow_count;
+    for (unsigned i = 1; i < kSlotsPerChunk; ++i) {
+      address_map.set(chunk->slot_start(i), &chunk->slabs[i]);
+    }
+    chunk->free_slots |= kHollowSlots;
+    rebin(chunk);
+    return chunk;
+  }
+  return nullptr;
+}
+
 Chunk* new_chunk() {
+  if (Chunk* chunk = refill_hollow()) return chunk;
   auto* chunk = static_cast<Chunk*>(backend::take(kChunkBytes, kChunkBytes));
   if (chunk == nullptr) return nullptr;
   if (!address_map.prepare(chunk, kChunkBytes)) {
@@ -175,6 +198,24 @@ bool grow_run(Slab* run, unsigned slots, bool* zeroed) {
   occupy(chunk, behind, more, run, zeroed);
   run->slots = slots;
   return true;
+}
+
+bool hollow_chunks() {
+  bool any = false;
+  LockGuard guard(central);
+  for (Chunk* chunk = all_chunks.load(std::memory_order_relaxed); chunk != nullptr;
+       chunk = chunk->next_chunk) {
+    if ((chunk->free_slots & kHollowSlots) != kHollowSlots) continue;
+    if (!backend::give(chunk->slot_start(1), kHollowBytes)) continue;
+    any = true;
+    chunk->hollow = true;
+    ++g_hollow_count;
+    for (unsigned i = 1; i < kSlotsPerChunk; ++i) address_map.set(chunk->slot_start(i), nullptr);
+    chunk->free_slots &= ~kHollowSlots;
+    chunk->dirty_slots &= ~kHollowSlots;
+    rebin(chunk);
+  }
+  return any;
 }
 
 size_t purge_runs(uint64_t now, bool all) {

@@ -24,6 +24,7 @@ struct Chunk {
   Chunk* previous;
   unsigned bin;  // the longest free run, without slot 0; kNoBin if no slot is free
   static constexpr unsigned kNoBin = ~0U;
+  bool hollow;  // all but the first slot was given back, for want of address space
 
   static Chunk* of(const Slab* slab) {
     return reinterpret_cast<Chunk*>(address_of(slab) & ~(kChunkBytes - 1));
@@ -56,6 +57,9 @@ void shrink_run(Slab* run, unsigned slots);
 // Takes the slots behind the run too, if they are free. `zeroed` as above, of the new ones.
 bool grow_run(Slab* run, unsigned slots, bool* zeroed);
 
+// For want of address space: chunks with no run keep their first slot, where the descriptors are,
+// and give back the rest. True if there was one.
+bool hollow_chunks();
 // Gives free memory that is older than options.purge_ms back to the system, or all of it. Returns
 // the bytes. Takes the central lock, and lets go of it while the system works.
 size_t purge_runs(uint64_t now, bool all);

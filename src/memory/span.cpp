@@ -27,6 +27,8 @@ constinit unsigned g_kept_count = 0;
 constinit size_t g_kept_bytes = 0;
 // Descriptors of no span, linked by `next`.
 constinit Slab* g_descriptors = nullptr;
+// Every descriptor there ever was, linked by `previous`.
+constinit Slab* g_all = nullptr;
 
 Slab* remove_kept(unsigned i) {
   Slab* span = g_kept[i].span;
@@ -52,7 +54,11 @@ Slab* take_descriptor() {
     g_descriptors = slab->next;
     return slab;
   }
-  return static_cast<Slab*>(meta::allocate_forever(sizeof(Slab)));
+  auto* span = static_cast<Slab*>(meta::allocate_forever(sizeof(Slab)));
+  if (span == nullptr) return nullptr;
+  span->previous = g_all;
+  g_all = span;
+  return span;
 }
 
 void give_descriptor(Slab* slab) {
@@ -130,6 +136,15 @@ bool resize_span(Slab* span, size_t bytes) {
   span->start = static_cast<char*>(moved);
   span->mapped = bytes;
   return true;
+}
+
+const Slab* find_span(const void* p) {
+  LockGuard guard(central);
+  for (const Slab* span = g_all; span != nullptr; span = span->previous) {
+    size_t offset = address(p) - address(span->start);
+    if (span->what().kind == SlabKind::kSpan && offset < span->mapped) return span;
+  }
+  return nullptr;
 }
 
 size_t purge_spans(uint64_t now, bool all) {

@@ -17,6 +17,9 @@ void give_span(Slab* span);
 // Longer or shorter; may move, as the descriptor's start says then. New bytes are zero. False: all
 // is as before.
 bool resize_span(Slab* span, size_t bytes);
+// The span in which p lies, or nullptr. The address map knows only where spans start; this looks at
+// all of them, and is for messages about pointers that are none of a block.
+const Slab* find_span(const void* p);
 // As purge_runs, for kept spans.
 size_t purge_spans(uint64_t now, bool all);
 

@@ -23,10 +23,16 @@ class Lock {
     return true;
   }
   void release() {
+    if (all_held_by_me()) return;
     holder_.store(nullptr, std::memory_order_relaxed);
     if (state_.exchange(kFree, std::memory_order_release) == kContended) {
       os::futex_wake_one(&state_);
     }
+  }
+  // While a fork is prepared one thread holds every lock, and other libraries' handlers may
+  // allocate on it: its acquire and release have nothing to do.
+  static void hold_all(bool on) {
+    all_holder_.store(on ? me() : nullptr, std::memory_order_relaxed);
   }
   // For fork in a signal handler that interrupted the holder.
   bool held_by_me() const { return holder_.load(std::memory_order_relaxed) == me(); }
@@ -42,7 +48,13 @@ class Lock {
   // Distinct for each thread that runs: its thread control block.
   static const void* me() { return __builtin_thread_pointer(); }
 
+  static bool all_held_by_me() {
+    const void* holder = all_holder_.load(std::memory_order_relaxed);
+    return holder != nullptr && holder == me();
+  }
+
   void acquire_slow() {
+    if (all_held_by_me()) return;
     for (int i = 0; i < 64; ++i) {
       uint32_t free = kFree;
       if (state_.load(std::memory_order_relaxed) == kFree &&
@@ -58,6 +70,7 @@ class Lock {
 
   std::atomic<uint32_t> state_{kFree};
   std::atomic<const void*> holder_{nullptr};
+  static inline constinit std::atomic<const void*> all_holder_{nullptr};
 };
 
 class LockGuard {

@@ -17,6 +17,8 @@ size_t page_size();
 // Zeroed, readable and writable, aligned to `alignment` (a power of two, at least a page); nullptr
 // if there is none.
 void* map(size_t bytes, size_t alignment);
+// As map, exactly there; false if something else is there by now.
+bool map_at(void* p, size_t bytes);
 // Gives address space back. False if the system refused: the memory is then as before.
 bool unmap(void* p, size_t bytes);
 // Gives the memory back and keeps the addresses: they read as zero afterwards. False: all is as

@@ -119,6 +119,22 @@ size_t page_size() {
 
 void* map(size_t bytes, size_t alignment) { return map_with(bytes, alignment, kReadWrite); }
 
+bool map_at(void* p, size_t bytes) {
+  void* got;
+  if constexpr (kThreadSanitizer) {
+    got = mmap(p, bytes, kReadWrite, kPrivate | MAP_FIXED_NOREPLACE, -1, 0);
+    if (got == MAP_FAILED) return false;
+  } else {
+    long result = system_call(__NR_mmap, as_long(p), static_cast<long>(bytes), kReadWrite,
+                              kPrivate | MAP_FIXED_NOREPLACE, -1, 0);
+    if (failed(result)) return false;
+    got = reinterpret_cast<void*>(result);
+  }
+  if (got == p) return true;
+  unmap(got, bytes);  // a kernel before 4.17 takes the address for a hint
+  return false;
+}
+
 bool unmap(void* p, size_t bytes) {
   if constexpr (kThreadSanitizer) return munmap(p, bytes) == 0;
   return !failed(system_call(__NR_munmap, as_long(p), static_cast<long>(bytes)));

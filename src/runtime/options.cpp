@@ -38,6 +38,11 @@ bool copy_path(Text value, char (&path)[kOptionPathMax]) {
 }
 
 bool set_backend(Text value) { return value.is("os"); }
+bool set_check(Text value) {
+  options.check = value.is("1");
+  return value.is("0") || value.is("1");
+}
+
 bool set_dump_path(Text value) { return copy_path(value, options.dump_path); }
 
 bool set_dump_signal(Text value) {
@@ -79,6 +84,7 @@ struct Option {
 };
 constexpr Option kOptions[] = {
     {"backend", set_backend, "os"},
+    {"check", set_check, "0 or 1"},
     {"dump_path", set_dump_path, "a path of at most 511 bytes, in which %p is the process id"},
     {"dump_signal", set_dump_signal, "a signal, such as USR2 or 12"},
     {"on_corruption", set_on_corruption, "abort or report"},
@@ -91,7 +97,12 @@ void complain(const char* prefix, Text what, void (*rest)(TextWriter&, const Opt
               const Option* option) {
   char buffer[512];
   TextWriter out(buffer, sizeof buffer - 1);
-  out.put("tally: ").put(prefix).put(what.start, min_of(what.length, 200)).put(": ");
+  out.put("tally: ").put(prefix);
+  for (size_t i = 0; i < min_of(what.length, 200); ++i) {
+    auto c = static_cast<unsigned char>(what.start[i]);
+    out.put(c < 0x20 || c == 0x7f ? '?' : what.start[i]);  // the terminal is not ours to control
+  }
+  out.put(": ");
   rest(out, option);
   size_t length = out.used();
   buffer[length++] = '\n';

@@ -36,11 +36,13 @@ void before_fork() {
   }
   take(central, &g_had_central);
   take(meta::lock, &g_had_meta);
+  Lock::hold_all(true);
 }
 
 // `open` releases a lock, or resets it in the child.
 template <class Open>
 void open_all(Open open) {
+  Lock::hold_all(false);
   if (!g_had_meta) open(meta::lock);
   if (!g_had_central) open(central);
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;

@@ -10,12 +10,36 @@
 namespace tally::core {
 namespace {
 
+// The bytes of the UTF-8 sequence at `text`; 0 if there is none.
+size_t utf8_length(const char* text) {
+  auto byte = [text](size_t i) { return static_cast<unsigned char>(text[i]); };
+  unsigned char first = byte(0);
+  if (first < 0x80) return 1;
+  size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  }
+  // Overlong forms, surrogates, and what lies above Unicode.
+  unsigned char second = byte(1);
+  bool bad = (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
+             (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f);
+  return bad ? 0 : length;
+}
+
+// Tag paths hold no control characters, but may hold any other bytes.
 void put_string(TextWriter& out, const char* text) {
   out.put('"');
-  for (; *text != 0; ++text) {
-    // Tag paths hold no control characters; bytes above 0x7f pass as the UTF-8 that they should be.
+  while (*text != 0) {
+    size_t length = utf8_length(text);
+    if (length == 0) {
+      out.put("\\ufffd");
+      ++text;
+      continue;
+    }
     if (*text == '"' || *text == '\\') out.put('\\');
-    out.put(*text);
+    out.put(text, length);
+    text += length;
   }
   out.put('"');
 }

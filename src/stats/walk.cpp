@@ -75,32 +75,49 @@ void add(TagSums* sums, const Heap& heap) {
   }
 }
 
-// The tag alone, from the sums and its own counters.
+void add(tally_counts* counts, const TagSums& sums) {
+  for (unsigned c = 0; c < kClasses; ++c) {
+    counts->live_blocks += sums.classes[c].live();
+    counts->live_bytes += sums.classes[c].live() * class_size(c);
+  }
+  counts->alloc_count += sums.allocs;
+  counts->requested_bytes += sums.requested;
+}
+
+// What the tag counts by itself.
+void add(tally_counts* counts, const Tag& tag) {
+  uint64_t large_bytes = tag.large_live_bytes.load(std::memory_order_relaxed);
+  uint64_t large_blocks = tag.large_live_blocks.load(std::memory_order_relaxed);
+  counts->large_live_bytes += large_bytes;
+  counts->large_live_blocks += large_blocks;
+  counts->live_bytes += tag.id == kOwnTag ? meta::used_bytes() : large_bytes;
+  counts->live_blocks += large_blocks;
+  counts->alloc_count += tag.past_allocs.load(std::memory_order_relaxed) +
+                         tag.large_allocs.load(std::memory_order_relaxed);
+  counts->requested_bytes += tag.past_requested.load(std::memory_order_relaxed) +
+                             tag.large_requested.load(std::memory_order_relaxed);
+}
+
+// All but the free count is known, and the footprint: what was read at different moments is made to
+// agree.
+void settle(tally_counts* counts) {
+  counts->peak_footprint_bytes = max_of(counts->peak_footprint_bytes, counts->footprint_bytes);
+  counts->live_bytes = min_of(counts->live_bytes, counts->footprint_bytes);
+  counts->alloc_count = max_of(counts->alloc_count, counts->live_blocks);
+  counts->free_count = counts->alloc_count - counts->live_blocks;
+}
+
+// The tag alone.
 tally_counts counts_of(const Tag& tag, const TagSums& sums) {
   tally_counts counts = {};
-  counts.large_live_bytes = tag.large_live_bytes.load(std::memory_order_relaxed);
-  counts.large_live_blocks = tag.large_live_blocks.load(std::memory_order_relaxed);
-  counts.live_bytes = counts.large_live_bytes;
-  counts.live_blocks = counts.large_live_blocks;
-  for (unsigned c = 0; c < kClasses; ++c) {
-    counts.live_blocks += sums.classes[c].live();
-    counts.live_bytes += sums.classes[c].live() * class_size(c);
-  }
-  counts.footprint_bytes = tag.own.now.load(std::memory_order_relaxed);
-  counts.peak_footprint_bytes = tag.own.peak.load(std::memory_order_relaxed);
-  if (tag.id == kOwnTag) {
-    counts.live_bytes = meta::used_bytes();
-    counts.footprint_bytes = meta::footprint_bytes();
-    counts.peak_footprint_bytes = meta::peak_bytes();
-  }
-  counts.live_bytes = min_of(counts.live_bytes, counts.footprint_bytes);
-  counts.alloc_count = sums.allocs + tag.past_allocs.load(std::memory_order_relaxed) +
-                       tag.large_allocs.load(std::memory_order_relaxed);
-  counts.requested_bytes = sums.requested + tag.past_requested.load(std::memory_order_relaxed) +
-                           tag.large_requested.load(std::memory_order_relaxed);
-  // Blocks in flight may be seen live before they are seen allocated.
-  counts.alloc_count = max_of(counts.alloc_count, counts.live_blocks);
-  counts.free_count = counts.alloc_count - counts.live_blocks;
+  add(&counts, sums);
+  add(&counts, tag);
+  bool own = tag.id == kOwnTag;
+  counts.footprint_bytes =
+      own ? meta::footprint_bytes() : tag.own.now.load(std::memory_order_relaxed);
+  counts.peak_footprint_bytes =
+      own ? meta::peak_bytes() : tag.own.peak.load(std::memory_order_relaxed);
+  settle(&counts);
   return counts;
 }
 
@@ -207,15 +224,13 @@ int stats_of(uint32_t id, tally_stats_t* stats) {
   describe(*tag, &row);
   row.own = counts_of(*tag, own);
   row.total = row.own;
+  add(&row.total, below);
   for (uint32_t i = 0; i < tag_limit(); ++i) {
     const Tag* of = find_tag(i);
-    if (of == nullptr || of == tag || !is_within(of, tag)) continue;
-    // The sums below the tag are in one place, and enter with the first tag.
-    add(&row.total, counts_of(*of, below));
-    below = {};
+    if (of != nullptr && of != tag && is_within(of, tag)) add(&row.total, *of);
   }
   set_total_footprint(*tag, &row.total);
-  row.total.live_bytes = min_of(row.total.live_bytes, row.total.footprint_bytes);
+  settle(&row.total);
   memcpy(stats, &row, min_of(caller_size, sizeof row));
   stats->size = caller_size;
   return 0;
@@ -276,7 +291,7 @@ tally_snapshot_t* take_snapshot() {
     }
     const Tag* tag = find_tag(row.id);
     if (tag != nullptr) set_total_footprint(*tag, &row.total);
-    row.total.live_bytes = min_of(row.total.live_bytes, row.total.footprint_bytes);
+    settle(&row.total);
     for (unsigned c = 0; c < kClasses; ++c) {
       const ClassSums& of = sums[row.id].classes[c];
       if (of.slabs == 0) continue;

@@ -89,10 +89,9 @@ void leave(Tag* tag) {
 
 // Ids of retired tags that have become empty are free again. Looks at a few each time; those it
 // looked at in vain come last the next time.
-void reap_retired() {
-  constexpr int kLookAt = 16;
+void reap_retired(int most) {
   Tag* in_vain = nullptr;
-  for (int i = 0; g_retired != nullptr && i < kLookAt; ++i) {
+  for (int i = 0; g_retired != nullptr && i < most; ++i) {
     Tag* tag = g_retired;
     g_retired = tag->next_retired;
     if (nothing_left(tag)) {
@@ -125,6 +124,7 @@ void reset(Gauge& gauge) {
 
 // An id and a descriptor, its counters at zero; nullptr and an errno.
 Tag* unused_tag(int* error) {
+  if (g_unused == nullptr && tag_limit() == kMaxTags) reap_retired(kMaxTags);
   Tag* tag = g_unused;
   if (tag != nullptr) {
     g_unused = tag->next;
@@ -210,7 +210,7 @@ int create_tag(const char* path, uint32_t* id) {
   Path normal;
   if (int error = normalise(path, buffer, &normal)) return error;
   LockGuard guard(tags_lock);
-  reap_retired();
+  reap_retired(16);
   Tag* tag;
   int error = create(normal, &tag);
   if (error == 0) *id = tag->id;

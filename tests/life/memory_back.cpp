@@ -1,0 +1,67 @@
+// 180 MB in blocks of 1,000 bytes, allocated by four threads and freed by others, go back to the
+// system: at once by malloc_trim, or "decay" by and by, as TALLY_PURGE_MS says, while the program
+// does other things.
+#include <unistd.h>
+
+#include "threads.hpp"
+
+namespace {
+
+constexpr int kThreads = 4, kBlocks = 45000;
+void* blocks[kThreads][kBlocks];
+
+void fill_memory() {
+  int next = 0;
+  auto allocate = [&] {
+    for (void*& p : blocks[__atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)]) {
+      p = malloc(1000);
+      CHECK(p != nullptr);
+      memset(p, 1, 1000);
+    }
+  };
+  Thread a(allocate), b(allocate), c(allocate), d(allocate);
+  a.join(), b.join(), c.join(), d.join();
+}
+
+// Two of the threads end, two stay alive until told, so that freed memory is in every kind of
+// place.
+void free_memory(volatile bool* stop) {
+  int next = 0;
+  auto release = [&] {
+    const int mine = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+    for (int i = 0; i < kBlocks; i++) free(blocks[(i + mine) % kThreads][i]);
+    while (mine % 2 && !*stop) usleep(1000);
+  };
+  Thread a(release), b(release), c(release), d(release);
+  usleep(200000);
+  *stop = true;
+  a.join(), b.join(), c.join(), d.join();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CHECK_LIVE();
+  exercise(1);
+  volatile bool stop = false;
+  memset(blocks, 0, sizeof blocks);  // its pages are not the heap's affair
+  malloc_trim(0);
+  const size_t before = rss_bytes();
+  fill_memory();
+  const size_t full = rss_bytes();
+  CHECK_OP(full, >, before + 180'000'000);
+  CHECK_OP(full, <, before + 230'000'000);
+  free_memory(&stop);
+  if (argc > 1 && strcmp(argv[1], "decay") == 0) {
+    // Any thread that passes by on its own business does it.
+    for (int i = 0; i < 300 && rss_bytes() > before + (10 << 20); i++) {
+      exercise(2, 500);
+      usleep(10000);
+    }
+    CHECK_OP(rss_bytes(), <, before + (10 << 20));
+    return 0;
+  }
+  malloc_trim(0);
+  CHECK_OP(rss_bytes(), <, before + 5'000'000);
+  return 0;
+}

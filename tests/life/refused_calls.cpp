@@ -1,0 +1,59 @@
+// A sandbox that refuses what an allocator can do without: madvise, mremap, mprotect, membarrier,
+// getcpu, and last munmap and openat. Memory may stay, but the program goes on, and free keeps
+// errno.
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "threads.hpp"
+
+namespace {
+
+void refuse(int number) {
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program = {4, code};
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+    dprintf(2, "no seccomp filters here\n");
+    _exit(SKIPPED);
+  }
+}
+
+void work() {
+  errno = 7777;
+  exercise(1);
+  void* p = malloc(10 << 20);
+  CHECK(p != nullptr);
+  fill(p, 10 << 20, 1);
+  p = realloc(p, 50 << 20);
+  CHECK(p != nullptr && is_filled(p, 10 << 20, 1));
+  p = realloc(p, 1 << 20);
+  CHECK(p != nullptr && is_filled(p, 10 << 20, 1, 1 << 20));
+  free(p);
+  void* blocks[2000];
+  for (void*& each : blocks) each = malloc(5000);
+  for (void* each : blocks) free(each);
+  malloc_trim(0);
+  CHECK(errno == 7777);
+  auto thread_work = [] { exercise(2); };
+  Thread thread(thread_work);
+  thread.join();
+}
+
+}  // namespace
+
+int main() {
+  CHECK_LIVE();
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  for (int number :
+       {SYS_madvise, SYS_mremap, SYS_membarrier, SYS_getcpu, SYS_openat, SYS_sched_getaffinity}) {
+    refuse(number);
+    work();
+  }
+  return 0;
+}

@@ -1,0 +1,13 @@
+/* A medium block freed twice. */
+#include "misuse.h"
+
+int main(void) {
+  tally_tag tag = misuse_tag();
+  void* p = tally_malloc(tag, 16384);
+  EXPECT("tally: double free of %p (tag /x, size class 16384)\n", p);
+  free(p);
+  free(opaque_pointer(p));
+  drive(tag, 16384);
+  finish(tag);
+  return 0;
+}

@@ -1,0 +1,13 @@
+/* A small block freed twice in a row. */
+#include "misuse.h"
+
+int main(void) {
+  tally_tag tag = misuse_tag();
+  void* p = tally_malloc(tag, 64);
+  EXPECT("tally: double free of %p (tag /x, size class 64)\n", p);
+  free(p);
+  free(opaque_pointer(p));
+  drive(tag, 64);
+  finish(tag);
+  return 0;
+}

@@ -1,0 +1,45 @@
+/* What the misuse programs share. A program writes to standard output the very line that it expects
+ * on standard error, then misbehaves, then goes on working until Tally has had every occasion to
+ * notice. misuse_test.py compares. */
+#ifndef TALLY_TESTS_MISUSE_MISUSE_H
+#define TALLY_TESTS_MISUSE_MISUSE_H
+
+#include <stdint.h>
+
+#include "check.h"
+
+/* The line to expect; several calls: any one of these. */
+#define EXPECT(...) dprintf(1, __VA_ARGS__)
+
+static inline tally_tag misuse_tag(void) {
+  CHECK_LIVE();
+  tally_tag tag = tally_tag_create("/x");
+  CHECK(tag != TALLY_TAG_NONE);
+  return tag;
+}
+
+/* Takes and gives back so many blocks of a class that every free list is taken over and every slab
+ * empties. Their content is not touched: a block may have been handed out twice by now. */
+static inline void drive(tally_tag tag, size_t size) {
+  enum { kBlocks = 20000 };
+  static void* blocks[kBlocks];
+  int count = (32 << 20) / (int)size < kBlocks ? (32 << 20) / (int)size : kBlocks;
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < count; i++) blocks[i] = tally_malloc(tag, size);
+    for (int i = 0; i < count; i++) tally_free(blocks[i]);
+    tally_trim();
+  }
+}
+
+/* After a report: Tally works on, for this tag and others. */
+static inline void finish(tally_tag tag) {
+  drive(tag, 200);
+  drive(TALLY_TAG_ROOT, 64);
+  void* p = malloc(1000);
+  CHECK(p != NULL);
+  memset(p, 1, 1000);
+  free(p);
+  dprintf(1, "finished\n");
+}
+
+#endif

@@ -1,0 +1,51 @@
+"""Runs one misuse program and compares what Tally says with what the program expects: misuse_test.py PROGRAM [LIBRARY].
+
+The program writes the lines to expect to standard output (see misuse.h); without any it must run in silence."""
+import os
+import signal
+import subprocess
+import sys
+
+PROGRAM = sys.argv[1]
+LIBRARY = sys.argv[2] if len(sys.argv) > 2 else None
+# What lies deep in a long free list is found by walking it, which is an option.
+NEEDS_CHECK = os.path.basename(PROGRAM).startswith("misuse_double_free_small_later")
+# The processor itself refuses this address.
+MAY_SEGFAULT = os.path.basename(PROGRAM).startswith("misuse_foreign_garbage")
+
+
+def run(mode):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("TALLY")}
+    if LIBRARY:
+        env["LD_PRELOAD"] = LIBRARY
+    if NEEDS_CHECK:
+        env["TALLY_CHECK"] = "1"
+    if mode:
+        env["TALLY_ON_CORRUPTION"] = mode
+    done = subprocess.run([PROGRAM], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=50)
+    out = done.stdout.decode()
+    return done.returncode, [line for line in out.splitlines() if line.startswith("tally:")], "finished" in out, \
+        done.stderr.decode(errors="replace")
+
+
+def check(mode):
+    code, expected, finished, stderr = run(mode)
+    context = f"{mode or 'default'}: exit {code}, finished {finished}, said {stderr!r}, expected {expected}"
+    if MAY_SEGFAULT and code == -signal.SIGSEGV and not stderr:
+        return
+    if not expected:
+        assert code == 0 and finished and not stderr, context
+    elif mode == "report":
+        assert code == 0 and finished, context
+        assert stderr.endswith("\n") and stderr.splitlines(), context
+        assert all(line in expected for line in stderr.splitlines()), context
+    else:
+        assert code == -signal.SIGABRT and not finished, context
+        assert stderr.endswith("\n") and stderr[:-1] in expected, context
+
+
+try:
+    for each in [None, "abort", "report"]:
+        check(each)
+except AssertionError as failure:
+    sys.exit(f"{os.path.basename(PROGRAM)} {failure}")

@@ -1,0 +1,104 @@
+"""What Tally says about its options: options_test.py QUIET DOUBLE_FREE [LIBRARY].
+
+QUIET is a program that has nothing to say itself, DOUBLE_FREE one that frees a large block twice."""
+import os
+import signal
+import subprocess
+import sys
+
+QUIET, DOUBLE_FREE = sys.argv[1], sys.argv[2]
+LIBRARY = sys.argv[3] if len(sys.argv) > 3 else None
+
+KNOWN = "unknown option (known: backend, check, dump_path, dump_signal, on_corruption, purge_ms, report)"
+PURGE = "expected milliseconds, 0 to 3600000"
+CORRUPTION = "expected abort or report"
+BACKEND = "expected os"
+SIGNAL = "expected a signal, such as USR2 or 12"
+
+# The environment, and the lines that it must bring about.
+CASES = [
+    ({}, []),
+    ({"TALLY_FOO": "1"}, [f"TALLY_FOO: {KNOWN}"]),
+    ({"TALLYX": "1", "TALL": "1", "tally_foo": "1", "XTALLY_FOO": "1"}, []),
+    ({"TALLY_PURGE_MS": "0"}, []),
+    ({"TALLY_PURGE_MS": "250"}, []),
+    ({"TALLY_PURGE_MS": "3600000"}, []),
+    ({"TALLY_PURGE_MS": "abc"}, [f"TALLY_PURGE_MS=abc: {PURGE}"]),
+    ({"TALLY_PURGE_MS": "-1"}, [f"TALLY_PURGE_MS=-1: {PURGE}"]),
+    ({"TALLY_PURGE_MS": "3600001"}, [f"TALLY_PURGE_MS=3600001: {PURGE}"]),
+    ({"TALLY_PURGE_MS": "5s"}, [f"TALLY_PURGE_MS=5s: {PURGE}"]),
+    ({"TALLY_PURGE_MS": "99999999999999999999999"}, [f"TALLY_PURGE_MS=99999999999999999999999: {PURGE}"]),
+    ({"TALLY_ON_CORRUPTION": "abort"}, []),
+    ({"TALLY_ON_CORRUPTION": "report"}, []),
+    ({"TALLY_ON_CORRUPTION": "x"}, [f"TALLY_ON_CORRUPTION=x: {CORRUPTION}"]),
+    ({"TALLY_ON_CORRUPTION": "reporting"}, [f"TALLY_ON_CORRUPTION=reporting: {CORRUPTION}"]),
+    ({"TALLY_BACKEND": "os"}, []),
+    ({"TALLY_BACKEND": "x"}, [f"TALLY_BACKEND=x: {BACKEND}"]),
+    ({"TALLY_CHECK": "1"}, []),
+    ({"TALLY_CHECK": "yes"}, ["TALLY_CHECK=yes: expected 0 or 1"]),
+    ({"TALLY_DUMP_SIGNAL": "USR2"}, []),
+    ({"TALLY_DUMP_SIGNAL": "12"}, []),
+    ({"TALLY_DUMP_SIGNAL": "x"}, [f"TALLY_DUMP_SIGNAL=x: {SIGNAL}"]),
+    ({"TALLY_DUMP_SIGNAL": "0"}, [f"TALLY_DUMP_SIGNAL=0: {SIGNAL}"]),
+    ({"TALLY_DUMP_SIGNAL": "99"}, [f"TALLY_DUMP_SIGNAL=99: {SIGNAL}"]),
+    ({"TALLY_DUMP_PATH": "/nonexistent/x"}, []),
+    ({"TALLY_CONF": "purge_ms:10,on_corruption:report,backend:os"}, []),
+    ({"TALLY_CONF": "purge_ms:abc"}, [f"TALLY_CONF purge_ms:abc: {PURGE}"]),
+    ({"TALLY_CONF": "foo:1"}, [f"TALLY_CONF foo: {KNOWN}"]),
+    ({"TALLY_CONF": "foo:1,purge_ms:5,backend:x"}, [f"TALLY_CONF foo: {KNOWN}", f"TALLY_CONF backend:x: {BACKEND}"]),
+    ({"TALLY_CONF": "foo:1", "TALLY_BAR": "2"}, [f"TALLY_CONF foo: {KNOWN}", f"TALLY_BAR: {KNOWN}"]),
+    ({"TALLY_CONF": ""}, []),
+]
+
+
+def run(program, *args, **env):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("TALLY")}
+    clean.update(env)
+    if LIBRARY:
+        clean["LD_PRELOAD"] = LIBRARY
+    done = subprocess.run([program, *args], env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    return done.returncode, done.stderr.decode(errors="replace")
+
+
+failures = []
+
+
+def expect(condition, what):
+    if not condition:
+        failures.append(what)
+        print("failed:", what)
+
+
+for env, said in CASES:
+    for args in [(), ("fork",)]:  # said once, not by every child again
+        code, stderr = run(QUIET, *args, **env)
+        expect(code == 0, f"{env} {args}: exit {code}")
+        expected = sorted("tally: " + line for line in said)
+        expect(sorted(stderr.splitlines()) == expected, f"{env} {args}: said {stderr!r}, not {expected}")
+
+# However long or odd the value, it is said in one line.
+for value in ["x" * 10000, "\x1b[31m", "%s%n", "a\nb"]:
+    code, stderr = run(QUIET, TALLY_PURGE_MS=value)
+    expect(code == 0, f"{value[:20]!r}: exit {code}")
+    expect(stderr.startswith("tally: TALLY_PURGE_MS=") and stderr.endswith("\n"), f"{value[:20]!r}: {stderr[:100]!r}")
+    expect(stderr.count("\n") == 1 and "\x1b" not in stderr, f"{value[:20]!r}: {stderr[:100]!r}")
+    expect(len(stderr) < 5000, f"{value[:20]!r}: {len(stderr)} bytes said")
+for value in [",", ",,", "foo", ":", "foo:", ":1", "purge_ms", "purge_ms:", "x" * 100000 + ":1", "a:b:c"]:
+    code, _ = run(QUIET, TALLY_CONF=value)
+    expect(code == 0, f"TALLY_CONF={value[:20]!r}: exit {code}")
+
+# Which value wins is seen by what a double free does: TALLY_<OPTION> over TALLY_CONF, the default over nonsense.
+ABORTS = [
+    ({}, True),
+    ({"TALLY_ON_CORRUPTION": "report"}, False),
+    ({"TALLY_CONF": "on_corruption:report"}, False),
+    ({"TALLY_CONF": "purge_ms:5,on_corruption:report"}, False),
+    ({"TALLY_CONF": "on_corruption:report", "TALLY_ON_CORRUPTION": "abort"}, True),
+    ({"TALLY_CONF": "on_corruption:abort", "TALLY_ON_CORRUPTION": "report"}, False),
+    ({"TALLY_ON_CORRUPTION": "x"}, True),
+]
+for env, aborts in ABORTS:
+    code, stderr = run(DOUBLE_FREE, **env)
+    expect(code == (-signal.SIGABRT if aborts else 0), f"{env}: exit {code}, said {stderr!r}")
+
+sys.exit(1 if failures else 0)

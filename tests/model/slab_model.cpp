@@ -1,0 +1,513 @@
+// One slab between its owner, threads that free its blocks, and a purge: heap/slab.cpp's push,
+// after_push, park, collect, refill, on_level and release_empty, step by step.
+//
+// Blocks are bits. Each is in exactly one place: the slab's free list, its remote list, the heap's
+// list (in hand), or with a user. The owner's plain stores to `level` go through a store buffer, as
+// on x86: others see them later, in order, at the latest when the owner takes or opens a lock.
+#include <bit>
+
+#include "checker.h"
+
+namespace tally::model {
+namespace {
+
+struct SlabModel {
+  static constexpr int kThreads = 5;
+  static constexpr int kOwner = 0, kFirst = 1, kSecond = 2, kPurger = 3, kBuffer = 4;
+
+  // ---- What is varied.
+  unsigned capacity = 3;
+  unsigned wake_level = 2;
+  uint8_t owners_blocks = 1, firsts_blocks = 2, seconds_blocks = 4;
+  bool parked_at_start = false;
+  uint8_t owner_steps = 3;
+  uint8_t purges = 1;
+  // ---- What the protocol rests on; each can be left out.
+  bool park_looks_again = true;        // at the remote list, after it said so
+  bool after_push_looks_again = true;  // whether the slab is still the heap's, with the lock
+  bool on_level_looks_again = true;    // likewise
+  bool push_before_look = true;        // at level and parked
+  bool release_counts_remote =
+      true;  // all_back compares with the remote list, not with nothing live
+
+  struct State {
+    uint8_t lock;                // 0, or 1 + who holds it
+    uint8_t bound;               // slab->heap is the heap
+    uint8_t free, remote, hand;  // blocks
+    uint8_t user[3];             // blocks
+    uint8_t moving;              // blocks on their way from remote to free, the owner's
+    uint8_t parked, linked;
+    uint8_t out, floor;          // of level, in memory
+    uint8_t own_out, own_floor;  // as the owner sees it
+    uint8_t pending;             // stores in the buffer
+    uint8_t pending_out[3], pending_floor[3];
+    uint8_t at[4];  // program counters
+    uint8_t saw_out[4], saw_returned[4];
+    uint8_t steps, purges;  // left
+  };
+
+  enum Place : uint8_t {
+    kIdle,
+    // after_push
+    kHeap,
+    kLock,
+    kRecheck,
+    kAllBack1,
+    kAllBack2,
+    kWake1,
+    kWake2,
+    kUnlock,
+    // push
+    kLookOut,
+    kLookParked,
+    kLatePush,
+    // on_level
+    kLevelLock,
+    kLevelRecheck,
+    kLevelTake,
+    kLevelAdd,
+    kLevelLink,
+    kLevelAllBack1,
+    kLevelAllBack2,
+    // refill
+    kRefillLock,
+    kRefillSlab,
+    kRefillTake,
+    kRefillAdd,
+    kRefillHand,
+    kPark1,
+    kPark2,
+    kPark3,
+    // purge
+    kPurgeLook,
+    kPurgeAllBack1,
+    kPurgeAllBack2,
+    kEnd
+  };
+
+  static unsigned count(unsigned mask) { return static_cast<unsigned>(std::popcount(mask)); }
+  static uint8_t lowest(uint8_t mask) { return static_cast<uint8_t>(mask & -mask); }
+  uint8_t all() const { return static_cast<uint8_t>((1U << capacity) - 1); }
+
+  State start() const {
+    State s = {};
+    s.bound = 1;
+    s.user[kOwner] = owners_blocks;
+    s.user[kFirst] = firsts_blocks;
+    s.user[kSecond] = seconds_blocks;
+    s.out = s.own_out = static_cast<uint8_t>(capacity);
+    s.floor = s.own_floor = parked_at_start ? static_cast<uint8_t>(wake_level) : uint8_t{0};
+    s.parked = parked_at_start;
+    s.linked = !parked_at_start;
+    s.steps = owner_steps;
+    s.purges = purges;
+    return s;
+  }
+
+  bool done(const State& s, int t) const { return t == kBuffer ? s.pending == 0 : s.at[t] == kEnd; }
+  int where(const State& s, int t) const { return t == kBuffer ? 0 : s.at[t]; }
+
+  int choices(const State& s, int t) const {
+    if (t == kBuffer) return s.pending != 0 ? 1 : 0;
+    // A locked instruction waits for the buffer.
+    bool drained = t != kOwner || s.pending == 0;
+    switch (s.at[t]) {
+      case kIdle:
+        if (t == kPurger) return s.purges != 0 && s.lock != 0 ? 0 : 1;
+        return t == kOwner ? 3 : 2;
+      case kLock:
+      case kLevelLock:
+      case kRefillLock:
+        return s.lock == 0 && drained ? 1 : 0;
+      case kLevelTake:
+      case kRefillTake:
+      case kPark2:
+      case kUnlock:
+        return drained ? 1 : 0;
+      case kAllBack2:
+      case kLevelAllBack2:
+        return 2;  // whether it is the heap's only available slab, which is kept
+      default:
+        return 1;
+    }
+  }
+
+  // ---- Parts of steps.
+
+  void store_level(State& s, unsigned out, unsigned floor) const {
+    if (s.pending == 3) flush(s);
+    s.own_out = s.pending_out[s.pending] = static_cast<uint8_t>(out);
+    s.own_floor = s.pending_floor[s.pending] = static_cast<uint8_t>(floor);
+    ++s.pending;
+  }
+  void flush(State& s) const {
+    s.out = s.pending_out[0];
+    s.floor = s.pending_floor[0];
+    for (int i = 0; i < 2; ++i) {
+      s.pending_out[i] = s.pending_out[i + 1];
+      s.pending_floor[i] = s.pending_floor[i + 1];
+    }
+    s.pending_out[2] = s.pending_floor[2] = 0;
+    --s.pending;
+  }
+  // What this thread reads of level.
+  static unsigned out_for(const State& s, int t) { return t == kOwner ? s.own_out : s.out; }
+
+  const char* release(State& s) const {
+    if (!s.bound) return "a slab is released twice";
+    if ((s.hand | s.user[0] | s.user[1] | s.user[2] | s.moving) != 0)
+      return "a slab is released that has a block out";
+    if (s.pending != 0) return "a slab is released before its owner's stores arrived";
+    s.bound = s.linked = s.free = s.remote = 0;
+    s.out = s.own_out = s.floor = s.own_floor = 0;
+    return nullptr;
+  }
+  static void link(State& s) {
+    s.linked = 1;
+    s.parked = 0;
+  }
+  static void finish(State& s, int t, Place next = kIdle) {
+    s.at[t] = next;
+    s.saw_out[t] = s.saw_returned[t] = 0;
+  }
+  bool is_all_back(const State& s, int t) const {
+    return release_counts_remote ? s.saw_out[t] == count(s.remote)
+                                 : s.saw_out[t] <= count(s.remote) + 1;
+  }
+
+  const char* step(State& s, int t, int choice) const {
+    if (t == kBuffer) {
+      flush(s);
+      return nullptr;
+    }
+    switch (s.at[t]) {
+      case kIdle:
+        if (t == kOwner) return owner_begins(s, choice);
+        if (t == kPurger) return purger_begins(s);
+        return pusher_begins(s, t, choice);
+      case kHeap:
+        finish(s, t, s.bound ? kLock : kIdle);
+        return nullptr;
+      case kLock:
+      case kLevelLock:
+      case kRefillLock:
+        s.lock = static_cast<uint8_t>(1 + t);
+        ++s.at[t];
+        return nullptr;
+      case kUnlock:
+        s.lock = 0;
+        finish(s, t);
+        return nullptr;
+      default:
+        return s.lock == 1 + t ? locked_step(s, t, choice) : push_step(s, t);
+    }
+  }
+
+  // ---- The owner.
+
+  const char* owner_begins(State& s, int choice) const {
+    if (choice == 2 || s.steps == 0) {
+      s.at[kOwner] = kEnd;
+      return nullptr;
+    }
+    if (choice == 0) {
+      if (s.user[kOwner] == 0 || !s.bound) return nullptr;
+      --s.steps;
+      uint8_t block = lowest(s.user[kOwner]);
+      s.user[kOwner] ^= block;
+      s.free |= block;
+      store_level(s, s.own_out - 1U, s.own_floor);
+      if (s.own_out == s.own_floor) s.at[kOwner] = kLevelLock;
+      return nullptr;
+    }
+    --s.steps;
+    if (s.hand == 0) {
+      s.at[kOwner] = kRefillLock;
+    } else {
+      pop(s);
+    }
+    return nullptr;
+  }
+  static void pop(State& s) {
+    uint8_t block = lowest(s.hand);
+    s.hand ^= block;
+    s.user[kOwner] |= block;
+  }
+
+  // ---- Who frees a block of another's slab.
+
+  const char* pusher_begins(State& s, int t, int choice) const {
+    if (s.user[t] == 0) {
+      s.at[t] = kEnd;
+      return nullptr;
+    }
+    if (!push_before_look) {
+      s.saw_returned[t] = static_cast<uint8_t>(count(s.remote) + 1);
+      s.at[t] = kLookOut;
+      return nullptr;
+    }
+    uint8_t chain = choice == 0 ? lowest(s.user[t]) : s.user[t];
+    s.user[t] ^= chain;
+    s.remote |= chain;
+    s.saw_returned[t] = static_cast<uint8_t>(count(s.remote));
+    s.at[t] = kLookOut;
+    return nullptr;
+  }
+  const char* push_step(State& s, int t) const {
+    if (s.at[t] == kLatePush) {
+      uint8_t chain = lowest(s.user[t]);
+      s.user[t] ^= chain;
+      s.remote |= chain;
+      bool go_on = s.saw_out[t] == s.saw_returned[t];
+      finish(s, t, go_on ? kHeap : kIdle);
+      return nullptr;
+    }
+    bool go_on;
+    if (s.at[t] == kLookOut) {
+      s.saw_out[t] = s.out;
+      unsigned left = unsigned{s.out} - s.saw_returned[t];
+      if (left != 0 && left <= wake_level) {
+        s.at[t] = kLookParked;
+        return nullptr;
+      }
+      go_on = left == 0;
+    } else {
+      go_on = s.parked;
+    }
+    if (!push_before_look) {
+      // What it decided, in saw_out == saw_returned, before it pushes.
+      s.saw_out[t] = go_on ? s.saw_returned[t] : static_cast<uint8_t>(s.saw_returned[t] + 1);
+      s.at[t] = kLatePush;
+      return nullptr;
+    }
+    finish(s, t, go_on ? kHeap : kIdle);
+    return nullptr;
+  }
+
+  const char* purger_begins(State& s) const {
+    if (s.purges == 0) {
+      s.at[kPurger] = kEnd;
+      return nullptr;
+    }
+    --s.purges;
+    s.lock = 1 + kPurger;
+    s.at[kPurger] = kPurgeLook;
+    return nullptr;
+  }
+
+  // ---- With the lock.
+
+  const char* locked_step(State& s, int t, int choice) const {
+    switch (s.at[t]) {
+      // after_push
+      case kRecheck:
+        if (!s.bound) {
+          if (!after_push_looks_again) return "after_push works on a slab that is nobody's";
+          s.lock = 0;
+          s.at[t] = kHeap;
+          return nullptr;
+        }
+        s.at[t] = kAllBack1;
+        return nullptr;
+      case kAllBack1:
+      case kLevelAllBack1:
+      case kPurgeAllBack1:
+        s.saw_out[t] = static_cast<uint8_t>(out_for(s, t));
+        ++s.at[t];
+        return nullptr;
+      case kAllBack2:
+        if (!is_all_back(s, t)) {
+          s.at[t] = kWake1;
+          return nullptr;
+        }
+        s.at[t] = kUnlock;
+        return s.parked || choice == 1 ? release(s) : nullptr;
+      case kWake1:
+        s.saw_out[t] = s.out;
+        s.at[t] = s.parked ? kWake2 : kUnlock;
+        return nullptr;
+      case kWake2:
+        if (unsigned{s.saw_out[t]} - count(s.remote) <= wake_level) link(s);
+        s.at[t] = kUnlock;
+        return nullptr;
+      // on_level
+      case kLevelRecheck:
+        if (!s.bound) {
+          if (!on_level_looks_again) return "on_level works on a slab that is nobody's";
+          s.at[t] = kUnlock;
+          return nullptr;
+        }
+        store_level(s, s.own_out, 0);
+        s.at[t] = kLevelTake;
+        return nullptr;
+      case kLevelTake:
+      case kRefillTake:
+        if (s.at[t] == kLevelTake || s.free == 0) {
+          s.moving = s.remote;
+          s.remote = 0;
+        }
+        ++s.at[t];
+        return nullptr;
+      case kLevelAdd:
+      case kRefillAdd:
+        if (s.moving != 0) {
+          store_level(s, s.own_out - count(s.moving), 0);
+          s.free |= s.moving;
+          s.moving = 0;
+        }
+        ++s.at[t];
+        return nullptr;
+      case kLevelLink:
+        if (s.parked) link(s);
+        s.at[t] = kLevelAllBack1;
+        return nullptr;
+      case kLevelAllBack2: {
+        bool gone = s.saw_out[t] == count(s.remote) && choice == 1;
+        // The lock's opening is a locked instruction: the owner's own stores are out before the
+        // slab is another's.
+        while (s.pending != 0) flush(s);
+        s.at[t] = kUnlock;
+        return gone ? release(s) : nullptr;
+      }
+      // purge
+      case kPurgeLook:
+        s.at[t] = s.bound && s.linked ? kPurgeAllBack1 : kUnlock;
+        return nullptr;
+      case kPurgeAllBack2:
+        s.at[t] = kUnlock;
+        return is_all_back(s, t) ? release(s) : nullptr;
+      default:
+        return refill_step(s);
+    }
+  }
+
+  const char* refill_step(State& s) const {
+    switch (s.at[kOwner]) {
+      case kRefillSlab:
+        if (!s.bound) {
+          // The same slots for a new slab of the same heap: stale pushers meet it.
+          s.bound = 1;
+          s.free = all();
+          s.moving = s.remote = 0;
+          link(s);
+          store_level(s, 0, 0);
+        }
+        s.at[kOwner] = s.linked ? kRefillTake : kUnlock;  // parked: served from elsewhere
+        return nullptr;
+      case kRefillHand:
+        if (s.free != 0) {
+          store_level(s, capacity, 0);
+          if (s.hand != 0) return "a heap's list is overwritten";
+          s.hand = s.free;
+          s.free = 0;
+          pop(s);
+          s.at[kOwner] = kUnlock;
+          return nullptr;
+        }
+        if (s.own_out != capacity) return "a slab has blocks that are nowhere";
+        s.at[kOwner] = kPark1;
+        return nullptr;
+      case kPark1:
+        s.linked = 0;
+        store_level(s, s.own_out, wake_level);
+        s.at[kOwner] = kPark2;
+        return nullptr;
+      case kPark2:
+        s.parked = 1;
+        s.at[kOwner] = park_looks_again ? kPark3 : kUnlock;
+        return nullptr;
+      case kPark3:
+        if (s.remote == 0) {
+          s.at[kOwner] = kUnlock;
+          return nullptr;
+        }
+        store_level(s, s.own_out, 0);
+        link(s);
+        s.at[kOwner] = kRefillTake;
+        return nullptr;
+      default:
+        return "the model is wrong";
+    }
+  }
+
+  // ---- What must hold.
+
+  const char* broken(const State& s) const {
+    if (!s.bound) return nullptr;
+    unsigned sum = count(s.free) + count(s.remote) + count(s.hand) + count(s.moving);
+    unsigned any = s.free | s.remote | s.hand | s.moving;
+    for (uint8_t user : s.user) {
+      sum += count(user);
+      any |= user;
+    }
+    if (sum > count(any)) return "a block is in two places";
+    if (any != all()) return "a block is lost";
+    if (s.linked && s.parked) return "a slab is parked and available";
+    return nullptr;
+  }
+
+  const char* broken_at_end(const State& s) const {
+    if (!s.bound) return nullptr;
+    if (s.out != capacity - count(s.free)) return "level is not what is out";
+    if (!s.linked && !s.parked) return "a slab is neither parked nor available";
+    // Neither what the owner freed nor what the others did is enough to wake it. Both together may
+    // be, until the next block comes back: the owner counts only its own, so less than twice the
+    // wake level's share can be free and parked. What is all back, and seen by neither of two, is
+    // then available, where the purge finds it.
+    if (!s.parked) return nullptr;
+    if (s.out <= wake_level || capacity - count(s.remote) <= wake_level) return "a wake-up is lost";
+    if (s.out == count(s.remote)) return "an empty slab is parked";
+    return nullptr;
+  }
+};
+
+}  // namespace
+}  // namespace tally::model
+
+int main() {
+  using namespace tally::model;
+  Verdict verdict;
+  for (bool parked : {false, true}) {
+    for (unsigned shape = 0; shape < 4; ++shape) {
+      SlabModel model;
+      model.parked_at_start = parked;
+      if (shape == 1) {
+        model.owners_blocks = 3;
+        model.firsts_blocks = 4;
+        model.seconds_blocks = 0;
+        model.owner_steps = 4;
+      } else if (shape == 2) {
+        model.capacity = 4;
+        model.owners_blocks = 1;
+        model.firsts_blocks = 6;
+        model.seconds_blocks = 8;
+      } else if (shape == 3) {
+        model.capacity = 4;
+        model.owners_blocks = 3;
+        model.firsts_blocks = 4;
+        model.seconds_blocks = 8;
+        model.owner_steps = 4;
+      }
+      char name[80];
+      snprintf(name, sizeof name, "slab of %u, wake level %u, %s, shape %u", model.capacity,
+               model.wake_level, parked ? "parked" : "available", shape);
+      verdict.holds(name, model);
+    }
+  }
+  SlabModel model;
+  model.park_looks_again = false;
+  verdict.fails("without park's second look at the remote list", model);
+  model = {};
+  model.after_push_looks_again = false;
+  verdict.fails("without after_push's second look at the heap", model);
+  model = {};
+  model.on_level_looks_again = false;
+  verdict.fails("without on_level's second look at the heap", model);
+  model = {};
+  model.push_before_look = false;
+  verdict.fails("with the look before the push", model);
+  model = {};
+  model.release_counts_remote = false;
+  verdict.fails("with a release one block too early", model);
+  return verdict.exit_code();
+}

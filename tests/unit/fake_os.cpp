@@ -1,0 +1,75 @@
+#include "fake_os.h"
+
+#include <atomic>
+#include <cstddef>
+
+// Itanium names of tally::core::os's functions: what the linker calls __real_ is os_linux.cpp's.
+extern "C" {
+void* __real__ZN5tally4core2os3mapEmm(size_t bytes, size_t alignment);
+bool __real__ZN5tally4core2os5unmapEPvm(void* p, size_t bytes);
+bool __real__ZN5tally4core2os5purgeEPvm(void* p, size_t bytes);
+void* __real__ZN5tally4core2os5remapEPvmmm(void* p, size_t bytes, size_t new_bytes,
+                                           size_t alignment);
+uint64_t __real__ZN5tally4core2os6now_msEv();
+}
+
+namespace tally::fake_os {
+namespace {
+
+std::atomic<unsigned> g_which{0};
+std::atomic<uint64_t> g_first{0}, g_end{0}, g_calls{0};
+std::atomic<bool> g_clock_set{false};
+std::atomic<uint64_t> g_clock{0};
+
+bool fails(Call call) {
+  if ((g_which.load() & call) == 0) return false;
+  uint64_t n = g_calls.fetch_add(1);
+  return n >= g_first.load() && n < g_end.load();
+}
+
+}  // namespace
+
+void fail(unsigned which, uint64_t skip, uint64_t count) {
+  g_which.store(0);
+  g_calls.store(0);
+  g_first.store(skip);
+  g_end.store(count > UINT64_MAX - skip ? UINT64_MAX : skip + count);
+  g_which.store(which);
+}
+
+void fail_none() { fail(kAll, 0, 0); }
+uint64_t calls() { return g_calls.load(); }
+
+void set_clock(uint64_t ms) {
+  g_clock.store(ms);
+  g_clock_set.store(true);
+}
+void advance_clock(uint64_t ms) {
+  set_clock((g_clock_set.load() ? g_clock.load() : __real__ZN5tally4core2os6now_msEv()) + ms);
+}
+
+}  // namespace tally::fake_os
+
+using namespace tally::fake_os;
+
+extern "C" {
+
+void* __wrap__ZN5tally4core2os3mapEmm(size_t bytes, size_t alignment) {
+  return fails(kMap) ? nullptr : __real__ZN5tally4core2os3mapEmm(bytes, alignment);
+}
+bool __wrap__ZN5tally4core2os5unmapEPvm(void* p, size_t bytes) {
+  return !fails(kUnmap) && __real__ZN5tally4core2os5unmapEPvm(p, bytes);
+}
+bool __wrap__ZN5tally4core2os5purgeEPvm(void* p, size_t bytes) {
+  return !fails(kPurge) && __real__ZN5tally4core2os5purgeEPvm(p, bytes);
+}
+void* __wrap__ZN5tally4core2os5remapEPvmmm(void* p, size_t bytes, size_t new_bytes,
+                                           size_t alignment) {
+  return fails(kRemap) ? nullptr
+                       : __real__ZN5tally4core2os5remapEPvmmm(p, bytes, new_bytes, alignment);
+}
+uint64_t __wrap__ZN5tally4core2os6now_msEv() {
+  return g_clock_set.load() ? g_clock.load() : __real__ZN5tally4core2os6now_msEv();
+}
+
+}  // extern "C"

@@ -1,0 +1,35 @@
+// The system as the tests want it: calls for memory that fail when told, and a clock that stands
+// still. The linker
+// (--wrap) sends the core's calls of os::map and its like here; unless told otherwise they go on to
+// the real ones.
+#pragma once
+
+#include <cstdint>
+
+namespace tally::fake_os {
+
+enum Call : unsigned { kMap = 1, kUnmap = 2, kPurge = 4, kRemap = 8, kAll = 15 };
+
+// Of the calls in `which`, from here on, the first `skip` succeed, the next `count` fail, the
+// others succeed.
+void fail(unsigned which, uint64_t skip, uint64_t count = UINT64_MAX);
+void fail_none();
+// Calls in `which` since the last fail() or fail_none(), failed or not.
+uint64_t calls();
+
+// From the first call on, the clock shows what it was set to.
+void set_clock(uint64_t ms);
+void advance_clock(uint64_t ms);
+
+// For one scope.
+class Failing {
+ public:
+  explicit Failing(unsigned which, uint64_t skip = 0, uint64_t count = UINT64_MAX) {
+    fail(which, skip, count);
+  }
+  ~Failing() { fail_none(); }
+  Failing(const Failing&) = delete;
+  Failing& operator=(const Failing&) = delete;
+};
+
+}  // namespace tally::fake_os

@@ -1,0 +1,101 @@
+#include "os/lock.h"
+
+#include "unit.h"
+
+namespace tally::unit {
+namespace {
+
+using namespace core;
+
+TEST(Lock, KnowsItsHolder) {
+  Lock lock;
+  EXPECT_FALSE(lock.held_by_me());
+  lock.acquire();
+  EXPECT_TRUE(lock.held_by_me());
+  on_thread([&] { EXPECT_FALSE(lock.held_by_me()); });
+  lock.release();
+  EXPECT_FALSE(lock.held_by_me());
+}
+
+TEST(Lock, TryDoesNotWait) {
+  Lock lock;
+  ASSERT_TRUE(lock.try_acquire());
+  EXPECT_TRUE(lock.held_by_me());
+  EXPECT_FALSE(lock.try_acquire()) << "it is not recursive";
+  on_thread([&] { EXPECT_FALSE(lock.try_acquire()); });
+  lock.release();
+  on_thread([&] {
+    EXPECT_TRUE(lock.try_acquire());
+    lock.release();
+  });
+}
+
+TEST(Lock, ResetOpensItForWhoeverHeldIt) {
+  Lock lock;
+  on_thread([&] { lock.acquire(); });
+  EXPECT_FALSE(lock.try_acquire());
+  lock.reset();
+  EXPECT_TRUE(lock.try_acquire());
+  lock.release();
+}
+
+// As while a fork is prepared.
+TEST(Lock, WhoHoldsAllNeedsToWaitForNone) {
+  Lock lock;
+  lock.acquire();
+  Lock::hold_all(true);
+  lock.acquire();
+  EXPECT_TRUE(lock.held_by_me());
+  lock.release();
+  EXPECT_TRUE(lock.held_by_me()) << "it is released with all the others";
+  Lock::hold_all(false);
+  on_thread([&] { EXPECT_FALSE(lock.try_acquire()); });
+  lock.release();
+  on_thread([&] {
+    EXPECT_TRUE(lock.try_acquire());
+    lock.release();
+  });
+}
+
+TEST(Lock, OneAtATime) {
+  constexpr int kThreads = 4, kTurns = 20000;
+  Lock lock;
+  int inside = 0;  // written under the lock only
+  uint64_t turns = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < kTurns; ++i) {
+        LockGuard guard(lock);
+        ASSERT_EQ(++inside, 1);
+        ASSERT_TRUE(lock.held_by_me());
+        ++turns;
+        --inside;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(turns, uint64_t{kThreads} * kTurns);
+}
+
+// The holder keeps it long enough for the others to sleep in the kernel.
+TEST(Lock, SleepersAreWoken) {
+  constexpr int kThreads = 4, kTurns = 50;
+  Lock lock;
+  uint64_t turns = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < kTurns; ++i) {
+        LockGuard guard(lock);
+        ++turns;
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(turns, uint64_t{kThreads} * kTurns);
+}
+
+}  // namespace
+}  // namespace tally::unit

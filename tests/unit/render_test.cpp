@@ -1,0 +1,211 @@
+#include "stats/render.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "unit.h"
+
+namespace tally::unit {
+namespace {
+
+using namespace core;
+
+// A snapshot by hand, so that each digit of the output is known.
+class RenderTest : public testing::Test {
+ protected:
+  RenderTest() {
+    tags_[0] = {};
+    tags_[0].id = 0;
+    tags_[0].parent = TALLY_TAG_NONE;
+    tags_[0].name = "/";
+    tags_[0].own = {.live_bytes = 1536,
+                    .live_blocks = 3,
+                    .footprint_bytes = 4096,
+                    .peak_footprint_bytes = 8192,
+                    .alloc_count = 10,
+                    .free_count = 7,
+                    .requested_bytes = 1023,
+                    .large_live_bytes = 0,
+                    .large_live_blocks = 0};
+    tags_[1] = tags_[0];
+    tags_[1].id = 5;
+    tags_[1].parent = 0;
+    tags_[1].name = "/a\"b\\c\xc3\xa4";
+    tags_[1].own.live_bytes = UINT64_MAX;
+    tags_[1].own.large_live_bytes = 65536;
+    tags_[1].own.large_live_blocks = 1;
+    class_ = {.tag = 5,
+              .block_size = 48,
+              .live_blocks = 2,
+              .capacity_blocks = 85,
+              .slabs = 1,
+              .footprint_bytes = 4096};
+    snapshot_ = {};
+    snapshot_.size = sizeof snapshot_;
+    snapshot_.version = 1;
+    snapshot_.pid = 42;
+    snapshot_.backend = "os";
+    snapshot_.process = {.rss_bytes = 1,
+                         .live_bytes = 2,
+                         .footprint_bytes = 3,
+                         .mapped_bytes = 1048576,
+                         .metadata_bytes = 5};
+    snapshot_.tag_count = 2;
+    snapshot_.tags = tags_;
+    snapshot_.class_count = 1;
+    snapshot_.classes = &class_;
+  }
+  std::string rendered(Render render) {
+    char buffer[8192];
+    TextWriter out(buffer, sizeof buffer);
+    render(snapshot_, out);
+    EXPECT_EQ(out.used(), out.length());
+    return {buffer, out.used()};
+  }
+
+  tally_stats_t tags_[2];
+  tally_class_stats_t class_;
+  tally_snapshot_t snapshot_;
+};
+
+TEST_F(RenderTest, Json) {
+  EXPECT_EQ(
+      rendered(render_json),
+      "{\"version\":1,\"pid\":42,\"backend\":\"os\",\"process\":{\"rss_bytes\":1,\"live_bytes\":2,"
+      "\"footprint_bytes\":3,\"mapped_bytes\":1048576,\"metadata_bytes\":5},\"tags\":[\n"
+      "{\"id\":0,\"name\":\"/\",\"parent\":null,\"live_bytes\":1536,\"live_blocks\":3,"
+      "\"footprint_bytes\":4096,\"peak_footprint_bytes\":8192,\"alloc_count\":10,\"free_count\":7,"
+      "\"requested_bytes\":1023,\"large_live_bytes\":0,\"large_live_blocks\":0},\n"
+      "{\"id\":5,\"name\":\"/a\\\"b\\\\c\xc3\xa4\",\"parent\":0,"
+      "\"live_bytes\":18446744073709551615,\"live_blocks\":3,"
+      "\"footprint_bytes\":4096,\"peak_footprint_bytes\":8192,\"alloc_count\":10,\"free_count\":7,"
+      "\"requested_bytes\":1023,\"large_live_bytes\":65536,\"large_live_blocks\":1}],\"classes\":["
+      "\n"
+      "{\"tag\":5,\"size\":48,\"live_blocks\":2,\"capacity_blocks\":85,\"slabs\":1,"
+      "\"footprint_bytes\":4096}]}\n");
+}
+
+TEST_F(RenderTest, NamesThatAreNoUtf8AreMadeIt) {
+  struct {
+    const char* name;
+    const char* json;
+  } cases[] = {{"/\xff", "/\\ufffd"},
+               {"/\xc3", "/\\ufffd"},
+               {"/\xc3\xa4\xa4", "/\xc3\xa4\\ufffd"},
+               {"/\xc0\x80", "/\\ufffd\\ufffd"},
+               {"/\xe2\x82\xac", "/\xe2\x82\xac"},
+               {"/\xe2\x82", "/\\ufffd\\ufffd"},
+               {"/\xed\xa0\x80", "/\\ufffd\\ufffd\\ufffd"},
+               {"/\xf0\x9f\x98\x80", "/\xf0\x9f\x98\x80"},
+               {"/\xf4\x90\x80\x80", "/\\ufffd\\ufffd\\ufffd\\ufffd"}};
+  for (const auto& one : cases) {
+    tags_[1].name = one.name;
+    EXPECT_NE(rendered(render_json).find(std::string("\"name\":\"") + one.json + "\","),
+              std::string::npos)
+        << one.json;
+  }
+}
+
+TEST_F(RenderTest, JsonOfNothing) {
+  snapshot_.tag_count = snapshot_.class_count = 0;
+  std::string text = rendered(render_json);
+  EXPECT_NE(text.find("\"tags\":[],\"classes\":[]}"), std::string::npos);
+}
+
+TEST_F(RenderTest, TheTableIsAligned) {
+  tags_[1].own.live_bytes = 3 * 1024 * 1024 + 512 * 1024;
+  std::string text = rendered(render_table);
+  std::vector<std::string> lines;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = text.find('\n', at);
+    ASSERT_NE(end, std::string::npos);
+    lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  ASSERT_EQ(lines.size(), 6U);
+  EXPECT_EQ(lines[1].substr(0, 3), "TAG");
+  EXPECT_EQ(lines[1].size(), lines[2].size());
+  EXPECT_EQ(lines[2].size(), lines[4].size());
+  EXPECT_NE(lines[2].find("1.50 KiB"), std::string::npos);
+  EXPECT_NE(lines[3].find("3.50 MiB"), std::string::npos);
+  EXPECT_NE(lines[2].find("1023 B"), std::string::npos);
+  EXPECT_EQ(lines[4].substr(0, 5), "total");
+  EXPECT_NE(lines[4].find(" 20 "), std::string::npos) << "allocations of both";
+  EXPECT_NE(lines[5].find("1.00 MiB"), std::string::npos);
+}
+
+TEST_F(RenderTest, BytesHaveThreeDigits) {
+  struct {
+    uint64_t bytes;
+    const char* text;
+  } cases[] = {{0, " 0 B"},
+               {1023, " 1023 B"},
+               {1024, " 1.00 KiB"},
+               {1024 * 1024 - 1, " 1023 KiB"},
+               {10 * 1024 + 512, " 10.5 KiB"},
+               {uint64_t{5} << 30, " 5.00 GiB"},
+               {uint64_t{3} << 40, " 3.00 TiB"},
+               {uint64_t{7} << 50, " 7.00 PiB"},
+               {UINT64_MAX, " 15.9 EiB"}};
+  snapshot_.tag_count = 1;
+  for (const auto& one : cases) {
+    tags_[0].own.live_bytes = one.bytes;
+    std::string text = rendered(render_table);
+    EXPECT_NE(text.find(one.text), std::string::npos) << one.text << "\n" << text;
+  }
+}
+
+TEST_F(RenderTest, LongNamesPushTheirRowOnly) {
+  std::string name = "/" + std::string(200, 'x');
+  tags_[1].name = name.c_str();
+  std::string text = rendered(render_table);
+  EXPECT_NE(text.find(name + " "), std::string::npos);
+}
+
+TEST(Render, BuffersAreCutAsSnprintfDoes) {
+  for (Render render : {render_json, render_table}) {
+    char whole[65536];
+    size_t length = render_to_buffer(render, whole, sizeof whole);
+    ASSERT_GT(length, 100U);
+    ASSERT_EQ(strlen(whole), length);
+    for (size_t capacity : {size_t{1}, size_t{2}, size_t{50}}) {
+      char part[64];
+      memset(part, '#', sizeof part);
+      EXPECT_GT(render_to_buffer(render, part, capacity), 100U);
+      EXPECT_EQ(strlen(part), capacity - 1);
+      EXPECT_EQ(memcmp(part, whole, capacity > 20 ? 20 : capacity - 1), 0);
+      EXPECT_EQ(part[capacity], '#');
+    }
+    EXPECT_GT(render_to_buffer(render, nullptr, 0), 100U);
+  }
+}
+
+TEST(Render, ToADescriptor) {
+  int pipe_ends[2];
+  ASSERT_EQ(pipe(pipe_ends), 0);
+  std::string text;
+  std::thread reader([&] {
+    char buffer[1000];
+    for (ssize_t n; (n = read(pipe_ends[0], buffer, sizeof buffer)) > 0;)
+      text.append(buffer, static_cast<size_t>(n));
+  });
+  for (int i = 0; i < 200; ++i) make_tag(("/render/" + std::to_string(i)).c_str());
+  EXPECT_EQ(render_to_fd(render_json, pipe_ends[1]), 0);
+  close(pipe_ends[1]);
+  reader.join();
+  close(pipe_ends[0]);
+  EXPECT_EQ(text.substr(0, 2), "{\"");
+  EXPECT_EQ(text.substr(text.size() - 3), "]}\n");
+  EXPECT_NE(text.find("\"/render/199\""), std::string::npos);
+  EXPECT_EQ(render_to_fd(render_json, -1), EBADF);
+  int full = open("/dev/full", O_WRONLY);
+  ASSERT_GE(full, 0);
+  EXPECT_EQ(render_to_fd(render_table, full), ENOSPC);
+  close(full);
+}
+
+}  // namespace
+}  // namespace tally::unit
