@@ -197,6 +197,38 @@ void sort_by_name(tally_stats_t* rows, size_t count) {
   }
 }
 
+// Rows are sorted by path, so what is below a tag follows it; '/' sorts before all that a name goes
+// on with but '!'..'.', whose tags are passed over.
+void set_totals(tally_stats_t* rows, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    tally_stats_t& row = rows[i];
+    size_t length = row.id == kRootTag ? 0 : strlen(row.name);
+    row.total = row.own;
+    for (size_t j = i + 1; j < count && strncmp(rows[j].name, row.name, length) == 0; ++j) {
+      if (rows[j].name[length] == '/') add(&row.total, rows[j].own);
+    }
+    const Tag* tag = find_tag(row.id);
+    if (tag != nullptr) set_total_footprint(*tag, &row.total);
+    settle(&row.total);
+  }
+}
+
+// Returns how many there are.
+size_t fill_classes(const TagSums& sums, uint32_t tag, tally_class_stats_t* rows) {
+  size_t count = 0;
+  for (unsigned c = 0; c < kClasses; ++c) {
+    const ClassSums& of = sums.classes[c];
+    if (of.slabs == 0) continue;
+    rows[count++] = {.tag = tag,
+                     .block_size = static_cast<uint32_t>(class_size(c)),
+                     .live_blocks = of.live(),
+                     .capacity_blocks = of.capacity,
+                     .slabs = of.slabs,
+                     .footprint_bytes = of.footprint};
+  }
+  return count;
+}
+
 }  // namespace
 
 int stats_of(uint32_t id, tally_stats_t* stats) {
@@ -278,30 +310,10 @@ tally_snapshot_t* take_snapshot() {
     snapshot.process.footprint_bytes += row.own.footprint_bytes;
   }
   sort_by_name(rows, snapshot.tag_count);
-  // Paths are sorted, so what is below a tag follows it; '/' sorts before all that a name goes on
-  // with but
-  // '!'..'.', whose tags are passed over.
+  set_totals(rows, snapshot.tag_count);
   for (size_t i = 0; i < snapshot.tag_count; ++i) {
-    tally_stats_t& row = rows[i];
-    size_t length = row.id == kRootTag ? 0 : strlen(row.name);
-    row.total = row.own;
-    for (size_t j = i + 1; j < snapshot.tag_count && strncmp(rows[j].name, row.name, length) == 0;
-         ++j) {
-      if (rows[j].name[length] == '/') add(&row.total, rows[j].own);
-    }
-    const Tag* tag = find_tag(row.id);
-    if (tag != nullptr) set_total_footprint(*tag, &row.total);
-    settle(&row.total);
-    for (unsigned c = 0; c < kClasses; ++c) {
-      const ClassSums& of = sums[row.id].classes[c];
-      if (of.slabs == 0) continue;
-      classes[snapshot.class_count++] = {.tag = row.id,
-                                         .block_size = static_cast<uint32_t>(class_size(c)),
-                                         .live_blocks = of.live(),
-                                         .capacity_blocks = of.capacity,
-                                         .slabs = of.slabs,
-                                         .footprint_bytes = of.footprint};
-    }
+    snapshot.class_count +=
+        fill_classes(sums[rows[i].id], rows[i].id, classes + snapshot.class_count);
   }
   snapshot.process.rss_bytes = os::resident_bytes();
   snapshot.process.mapped_bytes = backend::held_bytes();
