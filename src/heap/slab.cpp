@@ -305,22 +305,19 @@ void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
 }  // namespace
 
 bool refill(Heap* heap, unsigned c) {
-  bool took_slab = false;
   {
     LockGuard guard(heap->thread.load(std::memory_order_relaxed)->lock);
     for (;;) {
       Slab* slab = heap->available[c];
       if (slab == nullptr) slab = steal(heap, c);
-      if (slab == nullptr) {
-        slab = new_slab(heap, c);
-        took_slab = true;
-      }
+      if (slab == nullptr) slab = new_slab(heap, c);
       if (slab == nullptr) return false;
       if (hand_free(heap, c, slab)) break;
       if (slab->level.out() == slab->capacity) park(heap, c, slab);
     }
   }
-  if (took_slab) purge_tick();
+  // So that memory goes back though little happens: a thread that works passes here.
+  purge_tick();
   return true;
 }
 
