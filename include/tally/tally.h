@@ -71,7 +71,8 @@ TALLY_API size_t tally_tag_name(tally_tag tag, char* buf, size_t n);
 
 /* From here on this thread's allocations that name no tag of their own carry this one, until the
  * matching tally_tag_pop. Scopes nest to any depth up to 255. errno: EINVAL (no such tag, or
- * retired), ENOSPC (too deep), ENOMEM. Cost: a few nanoseconds, no lock. */
+ * retired, or the thread is past its end), ENOSPC (too deep), ENOMEM. Cost: a few nanoseconds, no
+ * lock. */
 TALLY_API int tally_tag_push(tally_tag tag);
 
 /* Ends the innermost scope of this thread. errno: EINVAL (none is open). */

@@ -87,8 +87,11 @@ void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
   const Block* block = first;
   uint32_t most = slab == nullptr ? count : slab->carved.load(std::memory_order_relaxed);
   for (uint32_t i = 0; i <= most && block != nullptr; ++i, block = block->next) {
-    if (slab != nullptr && address(block) - address(slab->start) >= slab->slots * kSlotBytes) break;
-    if (slab != nullptr && !slab->is_block(block)) {
+    if (slab != nullptr && address(block) - address(slab->start) >= slab->slots * kSlotBytes) {
+      break;
+    }
+    if (slab != nullptr &&
+        static_cast<const void*>(slab->block_at(slab->index_of(block))) != block) {
       misuse_interior(Use::kFree, block, slab);
       return;
     }

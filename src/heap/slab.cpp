@@ -367,6 +367,11 @@ Block* flush(Heap* heap, Block* foreign) {
     heap->list[c] = heap->returns[c] = nullptr;
     heap->handed[c].set(heap->allocs[c].get());
     heap->returns_count[c].set(0);
+    if (counts[0] > UINT32_MAX) {
+      // More was taken from the list than was on it: it had become a ring.
+      misuse_double_free(lists[0], address_map.find(lists[0]));
+      counts[0] = 0;
+    }
     for (int i = 0; i < 2; ++i) {
       for (Block* block = lists[i]; block != nullptr && counts[i] != 0; --counts[i]) {
         Block* next = block->next;

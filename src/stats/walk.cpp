@@ -135,7 +135,9 @@ void add(tally_counts* to, const tally_counts& from) {
 void set_total_footprint(const Tag& tag, tally_counts* total) {
   uint64_t own_metadata = tag.id == kRootTag || tag.id == kOwnTag ? meta::footprint_bytes() : 0;
   uint64_t own_peak = tag.id == kRootTag || tag.id == kOwnTag ? meta::peak_bytes() : 0;
-  total->footprint_bytes = tag.total.now.load(std::memory_order_relaxed) + own_metadata;
+  // It holds the tag's own, which was read before.
+  total->footprint_bytes =
+      max_of(total->footprint_bytes, tag.total.now.load(std::memory_order_relaxed) + own_metadata);
   total->peak_footprint_bytes =
       max_of(tag.total.peak.load(std::memory_order_relaxed) + own_peak, total->footprint_bytes);
 }

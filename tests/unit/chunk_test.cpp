@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "backend/backend.h"
 #include "base/math.h"
 #include "fake_os.h"
 #include "os/os.h"
@@ -195,6 +196,61 @@ TEST(Chunk, WithoutMemoryThereIsNoRun) {
   expect_valid_chunks();
 }
 
+TEST(Chunk, ForWantOfAddressesEmptyOnesAreGivenUpButForTheirDescriptors) {
+  bool zeroed;
+  Slab* run = take_run(16, kRunMax, false, &zeroed);
+  Chunk* chunk = Chunk::of(run);
+  Slab* in_slot_zero = nullptr;
+  std::vector<Slab*> others;
+  while (in_slot_zero == nullptr) {
+    Slab* one = take_run(1, 1, true, &zeroed);
+    ASSERT_TRUE(Chunk::of(one) != chunk || chunk->slot_of(one) == 0)
+        << "the lowest slot comes first";
+    if (Chunk::of(one) == chunk) {
+      in_slot_zero = one;
+    } else {
+      others.push_back(one);
+    }
+  }
+  for (Slab* one : others) give_run(one);
+  hollow_chunks();  // those, so that what follows is about this chunk
+  fill(in_slot_zero->start, bytes_of(in_slot_zero), 4);
+  memset(run->start, 1, bytes_of(run));
+  char* start = run->start;
+  EXPECT_FALSE(hollow_chunks()) << "runs live there";
+  give_run(run);
+  size_t held = backend::held_bytes();
+  EXPECT_TRUE(hollow_chunks());
+  EXPECT_TRUE(chunk->hollow);
+  EXPECT_LE(backend::held_bytes(), held - (kChunkBytes - kSlotBytes));
+  EXPECT_EQ(address_map.find(start), address_map.none());
+  EXPECT_FALSE(hollow_chunks()) << "once is enough";
+  EXPECT_EQ(chunk->dirty_slots, 0U) << "what is gone is not purged";
+  EXPECT_TRUE(is_filled(in_slot_zero->start, bytes_of(in_slot_zero), 4));
+  expect_valid_chunks();
+  // Somebody else is there by now.
+  {
+    fake_os::Failing taken(fake_os::kMapAt);
+    Slab* other = take_run(16, 1, false, &zeroed);
+    ASSERT_NE(other, nullptr);
+    EXPECT_NE(Chunk::of(other), chunk);
+    EXPECT_TRUE(chunk->hollow);
+    give_run(other);
+    EXPECT_TRUE(hollow_chunks());
+  }
+  // Or not.
+  run = take_run(16, 1, false, &zeroed);
+  ASSERT_NE(run, nullptr);
+  EXPECT_FALSE(Chunk::of(run)->hollow);
+  EXPECT_TRUE(zeroed);
+  EXPECT_TRUE(is_zero(run->start, bytes_of(run)));
+  EXPECT_TRUE(resolves(run, run));
+  expect_valid_chunks();
+  give_run(run);
+  give_run(in_slot_zero);
+  expect_valid_chunks();
+}
+
 // Thousands of random steps, each compared with a list of what is taken and what was written there.
 TEST(Chunk, AgreesWithAnOracle) {
   struct Held {
@@ -263,8 +319,10 @@ TEST(Chunk, AgreesWithAnOracle) {
         mark(run, before, seed);
         ASSERT_TRUE(resolves(run, run));
       }
-    } else if (what >= 98) {
+    } else if (what == 98) {
       purge_runs(os::now_ms(), true);
+    } else if (what == 99) {
+      hollow_chunks();
     }
     if (step % 50 == 0) expect_valid_chunks();
   }

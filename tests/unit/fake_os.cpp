@@ -6,6 +6,7 @@
 // Itanium names of tally::core::os's functions: what the linker calls __real_ is os_linux.cpp's.
 extern "C" {
 void* __real__ZN5tally4core2os3mapEmm(size_t bytes, size_t alignment);
+bool __real__ZN5tally4core2os6map_atEPvm(void* p, size_t bytes);
 bool __real__ZN5tally4core2os5unmapEPvm(void* p, size_t bytes);
 bool __real__ZN5tally4core2os5purgeEPvm(void* p, size_t bytes);
 void* __real__ZN5tally4core2os5remapEPvmmm(void* p, size_t bytes, size_t new_bytes,
@@ -56,6 +57,9 @@ extern "C" {
 
 void* __wrap__ZN5tally4core2os3mapEmm(size_t bytes, size_t alignment) {
   return fails(kMap) ? nullptr : __real__ZN5tally4core2os3mapEmm(bytes, alignment);
+}
+bool __wrap__ZN5tally4core2os6map_atEPvm(void* p, size_t bytes) {
+  return !fails(kMapAt) && __real__ZN5tally4core2os6map_atEPvm(p, bytes);
 }
 bool __wrap__ZN5tally4core2os5unmapEPvm(void* p, size_t bytes) {
   return !fails(kUnmap) && __real__ZN5tally4core2os5unmapEPvm(p, bytes);

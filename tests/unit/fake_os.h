@@ -8,7 +8,7 @@
 
 namespace tally::fake_os {
 
-enum Call : unsigned { kMap = 1, kUnmap = 2, kPurge = 4, kRemap = 8, kAll = 15 };
+enum Call : unsigned { kMap = 1, kUnmap = 2, kPurge = 4, kRemap = 8, kMapAt = 16, kAll = 31 };
 
 // Of the calls in `which`, from here on, the first `skip` succeed, the next `count` fail, the
 // others succeed.
