@@ -20,7 +20,7 @@ constinit std::atomic<uint64_t> g_last{0};
 void purge_tick() {
   uint64_t now = os::now_ms();
   uint64_t last = g_last.load(std::memory_order_relaxed);
-  if (now - last < options.purge_ms / 4 + 1 && options.purge_ms != 0) return;
+  if (now < last + options.purge_ms / 4 + 1 && options.purge_ms != 0) return;
   if (!g_last.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
   constexpr unsigned kLookAt = 64;
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;

@@ -208,7 +208,11 @@ void after_push(Slab* slab) {
     if (heap == nullptr) return;
     thread = heap->thread.load(std::memory_order_relaxed);
     thread->lock.acquire();
-    if (slab->heap.load(std::memory_order_relaxed) == heap) break;
+    // The heap may have been given to another thread meanwhile, and got this very slab again.
+    if (slab->heap.load(std::memory_order_relaxed) == heap &&
+        heap->thread.load(std::memory_order_relaxed) == thread) {
+      break;
+    }
     thread->lock.release();
   }
   // Whatever the slab is by now, what follows holds for it.
@@ -223,10 +227,12 @@ void after_push(Slab* slab) {
              slab->level.out() - slab->remote.count() <= slab->wake_level()) {
     link(heap, c, slab);
   }
+  // An orphan has nothing in hand; a thread that runs looks after its own heaps.
+  if (!live && heap->slabs == 0 && thread->orphan.load(std::memory_order_relaxed)) {
+    retire_heap(thread, heap);
+  }
   thread->lock.release();
-  if (!released) return;
-  purge_tick();
-  if (!live) drop_retired_heaps_now();
+  if (released) purge_tick();
 }
 
 // No lock held. The push itself is made under the thread's own lock, as a fork stops who holds one:

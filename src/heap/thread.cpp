@@ -140,29 +140,6 @@ Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
   return heap;
 }
 
-// The heap has no slab and nothing in hand: its counts pass to the tag. Lock held.
-void retire_heap(Thread* thread, Heap* heap) {
-  Tag* tag = heap->tag.load(std::memory_order_relaxed);
-  Heap** at = &thread->buckets[tag->id & thread->bucket_mask];
-  while (*at != heap) at = &(*at)->next_in_thread;
-  *at = heap->next_in_thread;
-  --thread->heap_count;
-  if (tls.heap == heap) tls.heap = &empty_heap;
-  heap->tag.store(nullptr, std::memory_order_relaxed);
-  uint64_t allocs = 0, requested = 0;
-  for (unsigned c = 0; c < kClasses; ++c) {
-    allocs += heap->allocs[c].get();
-    requested += heap->requested[c].get();
-    heap->allocs[c].set(0);
-    heap->requested[c].set(0);
-    heap->handed[c].set(0);
-  }
-  tag->past_allocs.fetch_add(allocs, std::memory_order_relaxed);
-  tag->past_requested.fetch_add(requested, std::memory_order_relaxed);
-  g_heap_pool.give(heap);
-  tag->heaps.fetch_sub(1, std::memory_order_release);
-}
-
 bool in_scope(const Thread* thread, const Heap* heap) {
   if (thread->scope == heap) return true;
   for (uint32_t i = 0; i < thread->depth; ++i) {
@@ -207,8 +184,12 @@ RunningThread::~RunningThread() {
 }
 
 Heap* RunningThread::current_heap() const {
-  Tag* tag = thread_->tag->nearest_live();
-  Heap* heap = heap_of(tag);
+  Tag* tag;
+  Heap* heap;
+  do {
+    tag = thread_->tag->nearest_live();
+    heap = heap_if_live(tag);
+  } while (heap == nullptr && !tag->is_live());  // retired since; the root never is
   if (heap == nullptr) return nullptr;
   tls.heap = heap;
   if (thread_->scope == nullptr) thread_->scope = heap;
@@ -277,6 +258,28 @@ int pop_tag() {
 uint32_t current_tag() {
   const Thread* thread = tls.thread;
   return thread->tag == nullptr ? kRootTag : thread->tag->nearest_live()->id;
+}
+
+void retire_heap(Thread* thread, Heap* heap) {
+  Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  Heap** at = &thread->buckets[tag->id & thread->bucket_mask];
+  while (*at != heap) at = &(*at)->next_in_thread;
+  *at = heap->next_in_thread;
+  --thread->heap_count;
+  if (tls.heap == heap) tls.heap = &empty_heap;
+  heap->tag.store(nullptr, std::memory_order_relaxed);
+  uint64_t allocs = 0, requested = 0;
+  for (unsigned c = 0; c < kClasses; ++c) {
+    allocs += heap->allocs[c].get();
+    requested += heap->requested[c].get();
+    heap->allocs[c].set(0);
+    heap->requested[c].set(0);
+    heap->handed[c].set(0);
+  }
+  tag->past_allocs.fetch_add(allocs, std::memory_order_relaxed);
+  tag->past_requested.fetch_add(requested, std::memory_order_relaxed);
+  g_heap_pool.give(heap);
+  tag->heaps.fetch_sub(1, std::memory_order_release);
 }
 
 void drop_retired_heaps(Thread* thread) {

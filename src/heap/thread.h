@@ -38,6 +38,8 @@ uint32_t current_tag();
 // Gives up the heaps of retired tags that hold nothing any more. Called by a thread on its own slow
 // path when `retirements` changed, and every so often while some heap still held blocks.
 void drop_retired_heaps(Thread* thread);
+// The heap has no slab and nothing in hand: its counts pass to the tag. Lock held.
+void retire_heap(Thread* thread, Heap* heap);
 // For the running thread, and for the orphans.
 void drop_retired_heaps_now();
 

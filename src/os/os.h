@@ -35,7 +35,7 @@ bool read_memory(const void* from, void* to, size_t bytes);
 // What the kernel counts as resident; 0 if it does not say.
 size_t resident_bytes();
 int64_t process_id();
-// Milliseconds since some moment, never backwards; advances in steps of a few.
+// Milliseconds since some moment; advances in steps of a few, and may lag by one on another thread.
 uint64_t now_ms();
 // True if the program runs with more rights than its caller: the environment is not to be trusted.
 bool is_secure();
