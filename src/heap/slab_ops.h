@@ -1,13 +1,12 @@
-// What happens to slabs outside the fast paths. The thread that runs is `thread`, unless it says
-// otherwise.
+// What happens to slabs outside the fast paths.
 #pragma once
 
 #include "heap/heap.h"
 
 namespace tally::core {
 
-// Puts blocks on heap->list[c], which is empty: from other threads' slabs it freed, else from its
-// own, else new ones. False: no memory. Takes the heap's thread's lock.
+// Puts blocks on heap->list[c], which is empty: from a slab of the heap, else an orphan's, else a new
+// one. False: no memory. Takes the heap's thread's lock.
 bool refill(Heap* heap, unsigned c);
 
 // A local free reached the slab's floor.
