@@ -5,8 +5,8 @@
 
 namespace tally::core {
 
-// Puts blocks on heap->list[c], which is empty: from a slab of the heap, else an orphan's, else a new
-// one. False: no memory. Takes the heap's thread's lock.
+// Puts blocks on heap->list[c], which is empty: from a slab of the heap, else an orphan's, else a
+// new one. False: no memory. Takes the heap's thread's lock.
 bool refill(Heap* heap, unsigned c);
 
 // A local free reached the slab's floor.
