@@ -120,10 +120,11 @@ def a_path_that_cannot_be_written(_):
     assert len(stderr.splitlines()) <= 1 and "Traceback" not in stderr, stderr
 
 
-def wait_for(path, older_than=0):
-    for _ in range(500):
+def wait_for(path, older=None):
+    """A dump replaces the file, so a new one has another inode, even within one tick of the file system's clock."""
+    for _ in range(1500):
         try:
-            if os.stat(path).st_mtime_ns > older_than and snapshot_schema.parse(read(path)):
+            if os.stat(path).st_ino != older and snapshot_schema.parse(read(path)):
                 return
         except (OSError, snapshot_schema.Invalid):
             pass
@@ -139,7 +140,7 @@ def dumps_on_a_signal(folder):
         os.kill(run.pid, number)
         wait_for(path)
         snapshot(path, run.pid)
-        older = os.stat(path).st_mtime_ns
+        older = os.stat(path).st_ino
         os.kill(run.pid, number)
         wait_for(path, older)
         snapshot(path, run.pid)
