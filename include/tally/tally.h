@@ -172,6 +172,8 @@ typedef struct tally_process_stats_t {
   uint64_t footprint_bytes; /* likewise */
   uint64_t mapped_bytes;    /* address space taken from the backend */
   uint64_t metadata_bytes;  /* of footprint_bytes: Tally's own tables, the footprint of "/tally" */
+  uint64_t foreign_frees; /* calls with a pointer that is not ours, where TALLY_ON_CORRUPTION=report
+                             lets the program live on */
 } tally_process_stats_t;
 
 typedef struct tally_snapshot_t {

@@ -85,20 +85,17 @@ void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
   // Slow, but the last thing the program does, or what it asked for: find the block that comes
   // twice.
   const Block* block = first;
-  uint32_t most = slab == nullptr ? count : slab->carved.load(std::memory_order_relaxed);
+  uint32_t most = slab->carved.load(std::memory_order_relaxed);
   for (uint32_t i = 0; i <= most && block != nullptr; ++i, block = block->next) {
-    if (slab != nullptr && address(block) - address(slab->start) >= slab->slots * kSlotBytes) {
-      break;
-    }
-    if (slab != nullptr &&
-        static_cast<const void*>(slab->block_at(slab->index_of(block))) != block) {
+    if (address(block) - address(slab->start) >= slab->slots * kSlotBytes) break;
+    if (static_cast<const void*>(slab->block_at(slab->index_of(block))) != block) {
       misuse_interior(Use::kFree, block, slab);
       return;
     }
     const Block* before = first;
     for (uint32_t j = 0; j < i; ++j, before = before->next) {
       if (before != block) continue;
-      misuse_double_free(block, slab != nullptr ? slab : address_map.find(block));
+      misuse_double_free(block, slab);
       return;
     }
   }
@@ -110,7 +107,7 @@ void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
   Line line;
   line.text().put("free list damaged at ").hex(address(block == nullptr ? first : block));
   line.text().put(": a block was written to after it was freed");
-  if (slab != nullptr) line.put_block(slab);
+  line.put_block(slab);
   line.end();
 }
 

@@ -19,8 +19,7 @@ void misuse_double_free(const void* p, const Slab* slab);
 // p lies in a slab or large block, but no block starts there.
 void misuse_interior(Use use, const void* p, const Slab* slab);
 void misuse_foreign(Use use, const void* p);
-// A list of `count` free blocks is none: longer, shorter, or it leaves the slab (nullptr: any
-// slab's).
+// A list of `count` free blocks of the slab is none: longer, shorter, or it leaves the slab.
 void misuse_list(const Block* first, uint32_t count, const Slab* slab);
 
 // The last block of a list of `count` free blocks of the slab, or its `most`-th. nullptr, and
@@ -50,7 +49,7 @@ inline bool check_head(Block* first, uint32_t count, const Slab* slab) {
   return check_list(first, count, slab, options.check ? ~0U : 3) != nullptr;
 }
 
-// How often a pointer that is not ours was passed to us.
+// How often a pointer that is not ours was passed to us, and the program went on.
 uint64_t foreign_count();
 
 }  // namespace tally::core

@@ -189,7 +189,7 @@ uint64_t now_ms() {
   constexpr uint64_t kGoodFor = 1 << 19;
   static constinit std::atomic<uint64_t> last_count{0}, last_ms{0};
   uint64_t count = cycle_count();
-  if (count != 0 && count - last_count.load(std::memory_order_relaxed) < kGoodFor) {
+  if (count != 0 && count - last_count.load(std::memory_order_acquire) < kGoodFor) {
     return last_ms.load(std::memory_order_relaxed);
   }
   timespec now;
@@ -197,7 +197,7 @@ uint64_t now_ms() {
   uint64_t ms =
       static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
   last_ms.store(ms, std::memory_order_relaxed);
-  last_count.store(count, std::memory_order_relaxed);
+  last_count.store(count, std::memory_order_release);
   return ms;
 }
 

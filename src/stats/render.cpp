@@ -170,6 +170,7 @@ void render_json(const tally_snapshot_t& snapshot, TextWriter& out) {
       process.number("footprint_bytes", snapshot.process.footprint_bytes);
       process.number("mapped_bytes", snapshot.process.mapped_bytes);
       process.number("metadata_bytes", snapshot.process.metadata_bytes);
+      process.number("foreign_frees", snapshot.process.foreign_frees);
     }
     object.key("tags").put('[');
     for (uint64_t i = 0; i < snapshot.tag_count; ++i) {
@@ -223,6 +224,9 @@ void render_table(const tally_snapshot_t& snapshot, TextWriter& out) {
   put_bytes(out, snapshot.process.mapped_bytes, 0);
   out.put(", metadata");
   put_bytes(out, snapshot.process.metadata_bytes, 0);
+  if (snapshot.process.foreign_frees != 0) {
+    out.put(", foreign frees ").number(snapshot.process.foreign_frees);
+  }
   out.put('\n');
 }
 

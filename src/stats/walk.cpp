@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "base/math.h"
 #include "heap/heap.h"
+#include "heap/misuse.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
 #include "os/os.h"
@@ -320,6 +321,7 @@ tally_snapshot_t* take_snapshot() {
   snapshot.process.rss_bytes = os::resident_bytes();
   snapshot.process.mapped_bytes = backend::held_bytes();
   snapshot.process.metadata_bytes = meta::footprint_bytes();
+  snapshot.process.foreign_frees = foreign_count();
   return &snapshot;
 }
 

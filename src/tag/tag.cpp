@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <utility>
+
 #include "memory/meta.h"
 #include "tally/tally.h"
 
@@ -29,6 +31,7 @@ constinit Tag* g_buckets[kBuckets] = {};
 constinit Tag* g_unused = nullptr;
 constinit Tag* g_leaving = nullptr;  // unused, but somebody may still be reading
 constinit Tag* g_retired = nullptr;
+constinit Tag* g_still_held = nullptr;  // retired, and looked at in vain
 
 struct Path {
   const char* text;  // begins with '/', no '/' at the end
@@ -88,25 +91,18 @@ void leave(Tag* tag) {
 }
 
 // Ids of retired tags that have become empty are free again. Looks at a few each time; those it
-// looked at in vain come last the next time.
+// looked at in vain have their turn when all others had theirs.
 void reap_retired(int most) {
-  Tag* in_vain = nullptr;
+  if (g_retired == nullptr) std::swap(g_retired, g_still_held);
   for (int i = 0; g_retired != nullptr && i < most; ++i) {
     Tag* tag = g_retired;
     g_retired = tag->next_retired;
     if (nothing_left(tag)) {
       leave(tag);
     } else {
-      tag->next_retired = in_vain;
-      in_vain = tag;
+      tag->next_retired = g_still_held;
+      g_still_held = tag;
     }
-  }
-  if (g_retired == nullptr) {
-    g_retired = in_vain;
-  } else if (in_vain != nullptr) {
-    Tag* last = g_retired;
-    while (last->next_retired != nullptr) last = last->next_retired;
-    last->next_retired = in_vain;
   }
   // Who starts to read now sees that they are unused; who read before is still counted.
   if (TagReader::count.load(std::memory_order_seq_cst) != 0) return;
@@ -117,6 +113,13 @@ void reap_retired(int most) {
   }
 }
 
+bool unlist(Tag** list, const Tag* tag) {
+  while (*list != nullptr && *list != tag) list = &(*list)->next_retired;
+  if (*list == nullptr) return false;
+  *list = tag->next_retired;
+  return true;
+}
+
 void reset(Gauge& gauge) {
   gauge.now.store(0, std::memory_order_relaxed);
   gauge.peak.store(0, std::memory_order_relaxed);
@@ -124,7 +127,11 @@ void reset(Gauge& gauge) {
 
 // An id and a descriptor, its counters at zero; nullptr and an errno.
 Tag* unused_tag(int* error) {
-  if (g_unused == nullptr && tag_limit() == kMaxTags) reap_retired(kMaxTags);
+  if (g_unused == nullptr && tag_limit() == kMaxTags) {
+    // The whole of both lists.
+    reap_retired(kMaxTags);
+    reap_retired(kMaxTags);
+  }
   Tag* tag = g_unused;
   if (tag != nullptr) {
     g_unused = tag->next;
@@ -161,9 +168,7 @@ int create(Path path, Tag** result) {
       Tag* ignored;
       Path parent = {tag->parent->name, tag->parent == &g_root ? 0 : tag->parent->name_length};
       if (int error = create(parent, &ignored)) return error;
-      Tag** link = &g_retired;
-      while (*link != tag) link = &(*link)->next_retired;
-      *link = tag->next_retired;
+      if (!unlist(&g_retired, tag)) unlist(&g_still_held, tag);
       tag->state.store(TagState::kLive, std::memory_order_release);
     }
     *result = tag;
@@ -199,7 +204,8 @@ int create(Path path, Tag** result) {
 Tag* find_tag(uint32_t id) {
   if (id >= tag_limit()) return nullptr;
   Tag* tag = g_tags[id].load(std::memory_order_acquire);
-  return tag->state.load(std::memory_order_acquire) == TagState::kUnused ? nullptr : tag;
+  // In the full order, after the count of a TagReader: see reap_retired.
+  return tag->state.load(std::memory_order_seq_cst) == TagState::kUnused ? nullptr : tag;
 }
 
 Tag* root_tag() { return &g_root; }

@@ -5,7 +5,7 @@ import sys
 UINT = "uint"
 ANY_OF = {"uint": lambda v: type(v) is int and 0 <= v < 1 << 60, "str": lambda v: type(v) is str}
 
-PROCESS = ["rss_bytes", "live_bytes", "footprint_bytes", "mapped_bytes", "metadata_bytes"]
+PROCESS = ["rss_bytes", "live_bytes", "footprint_bytes", "mapped_bytes", "metadata_bytes", "foreign_frees"]
 TAG_COUNTS = [
     "live_bytes", "live_blocks", "footprint_bytes", "peak_footprint_bytes", "alloc_count", "free_count",
     "requested_bytes",

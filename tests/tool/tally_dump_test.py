@@ -36,7 +36,7 @@ def block_class(tag, size, live, capacity, slabs, footprint):
 DUMP = {
     "version": 1, "pid": 4711, "backend": "os",
     "process": {"rss_bytes": 40 * MIB, "live_bytes": 25 * MIB, "footprint_bytes": 33 * MIB,
-                "mapped_bytes": 64 * MIB, "metadata_bytes": MIB // 2},
+                "mapped_bytes": 64 * MIB, "metadata_bytes": MIB // 2, "foreign_frees": 3},
     "tags": [tag(0, "/", None, MIB, 100, 2 * MIB, 3 * MIB, 1000, 9 * MIB),
              tag(1, "/cache", 0, 0, 0, 0, 64 * 1024, 7, 5000),
              tag(2, "/cache/blocks", 1, 23 * MIB, 5888, 30 * MIB, 31 * MIB, 6000, 24 * MIB),
@@ -53,7 +53,7 @@ TAG                LIVE  BLOCKS  FOOTPRINT      PEAK  ALLOCS  FREES  REQUESTED
 /tally          512 KiB       3    512 KiB   512 KiB       3      0    512 KiB
 /cache            0 B         0      0 B    64.0 KiB       7      7   4.88 KiB
 total          24.5 MiB    5991   32.5 MiB              7010   1019   33.5 MiB
-resident 40.0 MiB, mapped 64.0 MiB, metadata 512 KiB
+resident 40.0 MiB, mapped 64.0 MiB, metadata 512 KiB, foreign frees 3
 
 Fragmentation: blocks by size, the most free room in slabs first
 TAG            SIZE  LIVE/CAPACITY  OCCUPANCY      FREE  SLABS  FOOTPRINT

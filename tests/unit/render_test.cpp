@@ -52,7 +52,8 @@ class RenderTest : public testing::Test {
                          .live_bytes = 2,
                          .footprint_bytes = 3,
                          .mapped_bytes = 1048576,
-                         .metadata_bytes = 5};
+                         .metadata_bytes = 5,
+                         .foreign_frees = 6};
     snapshot_.tag_count = 2;
     snapshot_.tags = tags_;
     snapshot_.class_count = 1;
@@ -75,7 +76,8 @@ TEST_F(RenderTest, Json) {
   EXPECT_EQ(
       rendered(render_json),
       "{\"version\":1,\"pid\":42,\"backend\":\"os\",\"process\":{\"rss_bytes\":1,\"live_bytes\":2,"
-      "\"footprint_bytes\":3,\"mapped_bytes\":1048576,\"metadata_bytes\":5},\"tags\":[\n"
+      "\"footprint_bytes\":3,\"mapped_bytes\":1048576,\"metadata_bytes\":5,\"foreign_frees\":6},"
+      "\"tags\":[\n"
       "{\"id\":0,\"name\":\"/\",\"parent\":null,\"live_bytes\":1536,\"live_blocks\":3,"
       "\"footprint_bytes\":4096,\"peak_footprint_bytes\":8192,\"alloc_count\":10,\"free_count\":7,"
       "\"requested_bytes\":1023,\"large_live_bytes\":0,\"large_live_blocks\":0},\n"
