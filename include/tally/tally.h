@@ -50,7 +50,8 @@ typedef uint32_t tally_tag;
 /* The tag of this path, made if there is none yet, its parents too. "cache/blocks" and
  * "/cache/blocks" are the same;
  * "" and "/" are the root. The name is copied. A retired tag of that path that still holds blocks
- * is revived. errno: EINVAL (NULL, an empty component as in "a//b", a control character),
+ * is revived. "/tally" is Tally's own: it can be found and read, and takes no blocks of others.
+ * errno: EINVAL (NULL, an empty component as in "a//b", a control character),
  * ENAMETOOLONG (over TALLY_TAG_PATH_MAX), ENOSPC (TALLY_TAG_MAX tags exist), ENOMEM. Cost: a lock
  * and a look-up; keep the id. */
 TALLY_API tally_tag tally_tag_create(const char* path);
@@ -119,9 +120,9 @@ TALLY_API int tally_trim(void);
 /* ---- Statistics
  * ----------------------------------------------------------------------------------------------
  * Exact when no thread is in the middle of an operation. While threads run, live figures are off by
- * at most what they are doing during the walk; never negative, never above the footprint. Nothing
- * here allocates from the heap it describes, nor takes a lock that an allocating thread needs: it
- * may be called from a signal handler.
+ * at most what they are doing during the walk; never negative, never above the footprint;
+ * free_count may step back by as much. Nothing here allocates from the heap it describes, nor takes
+ * a lock that an allocating thread needs: it may be called from a signal handler.
  *
  * Structs begin with their size and version, so that they can grow: a field that the caller's
  * struct is too short for is not written. */
@@ -181,11 +182,11 @@ typedef struct tally_snapshot_t {
   uint32_t version;
   int64_t pid;
   const char* backend; /* "os" */
-  tally_process_stats_t process;
-  uint64_t tag_count; /* rows in tags, by path */
+  uint64_t tag_count;  /* rows in tags, by path */
   const tally_stats_t* tags;
   uint64_t class_count; /* rows in classes, by tag's path, then size; only those with a slab */
   const tally_class_stats_t* classes;
+  tally_process_stats_t process; /* last, as it may grow; the rows keep their size */
 } tally_snapshot_t;
 
 /* Fills *stats for one tag. Set stats->size first. errno: EINVAL (no such tag, NULL, a size too

@@ -25,13 +25,10 @@ bool multiply(size_t count, size_t size, size_t* product) {
   return !__builtin_mul_overflow(count, size, product);
 }
 
-// Shrinking in place is worth it while at least half of the block stays in use.
-bool fits(const Slab* slab, size_t n) { return n <= slab->block_size && n >= slab->block_size / 2; }
-
-// A block for realloc: under the block's own tag even if that is retired, as it is the block that
-// goes on.
-void* allocate_for(Tag* tag, size_t n) {
-  return tag->is_live() ? allocate_tagged(tag->id, n) : allocate_aligned(tag, kMinAlignment, n);
+// A block stays where it is unless one of half its size would do.
+bool fits(const Slab* slab, size_t n) {
+  size_t size = slab->block_size;
+  return n <= size && class_size(class_of(n)) * 2 > size;
 }
 
 }  // namespace
@@ -49,12 +46,7 @@ void* calloc(size_t count, size_t size) { return allocate_array(nullptr, count, 
 
 void* resize(Tag* tag, void* p, size_t n) {
   Slab* slab = find_block(p);
-  if (slab == nullptr) {
-    if (address_map.find(p) == address_map.none() && os::libc_owns(p))
-      return os::libc_realloc(p, n);
-    slab_of_block(p, Use::kRealloc);  // says what is wrong
-    return fail(EINVAL);
-  }
+  if (slab == nullptr) return is_libcs(p, Use::kRealloc) ? os::libc_realloc(p, n) : fail(EINVAL);
   if (n == 0) {
     release_block(p);
     return nullptr;
@@ -69,8 +61,14 @@ void* resize(Tag* tag, void* p, size_t n) {
     }
   }
   size_t old = usable_size(slab);
-  void* block = allocate_for(tag, n);
-  if (block == nullptr) return nullptr;
+  int error = errno;
+  void* block = tag == own ? allocate_beside(tag, n) : allocate_tagged(tag, n);
+  if (block == nullptr) {
+    // What has become shorter may stay where it is.
+    if (tag != own || n > old) return nullptr;
+    errno = error;
+    return p;
+  }
   memcpy(block, p, min_of(old, n));
   release_block(p);
   return block;
@@ -121,9 +119,7 @@ size_t malloc_usable_size(const void* p) {
   if (p == nullptr) return 0;
   const Slab* slab = find_block(p);
   if (slab != nullptr) return usable_size(slab);
-  if (address_map.find(p) == address_map.none() && os::libc_owns(p)) return os::libc_usable_size(p);
-  slab_of_block(p, Use::kUsableSize);
-  return 0;
+  return is_libcs(p, Use::kUsableSize) ? os::libc_usable_size(p) : 0;
 }
 
 int malloc_trim(size_t /*pad*/) { return purge_all() != 0 ? 1 : 0; }

@@ -22,10 +22,9 @@ int result_of(int error) {
 
 // A tag that takes new blocks; nullptr with EINVAL.
 core::Tag* live_tag(tally_tag id) {
-  core::Tag* tag = core::find_tag(id);
-  if (tag != nullptr && tag->is_live() && id != core::kOwnTag) return tag;
-  errno = EINVAL;
-  return nullptr;
+  core::Tag* tag = core::taking_tag(id);
+  if (tag == nullptr) errno = EINVAL;
+  return tag;
 }
 
 #define TALLY_STRING_OF(x) #x
@@ -54,7 +53,7 @@ tally_tag tally_tag_find(const char* path) {
 
 int tally_tag_retire(tally_tag tag) {
   int error = core::retire_tag(tag);
-  if (error == 0) core::drop_retired_heaps_now();
+  if (error == 0) core::drop_retired_heap_now(tag);
   return result_of(error);
 }
 
@@ -84,7 +83,10 @@ tally_tag tally_tag_of(const void* p) {
   return TALLY_TAG_NONE;
 }
 
-void* tally_malloc(tally_tag tag, size_t size) { return core::allocate_tagged(tag, size); }
+void* tally_malloc(tally_tag id, size_t size) {
+  core::Tag* tag = live_tag(id);
+  return tag == nullptr ? nullptr : core::allocate_tagged(tag, size);
+}
 
 void* tally_calloc(tally_tag id, size_t count, size_t size) {
   core::Tag* tag = live_tag(id);
@@ -100,7 +102,7 @@ void* tally_realloc(tally_tag id, void* p, size_t size) {
   core::Tag* tag = nullptr;
   if (id != TALLY_TAG_NONE && (tag = live_tag(id)) == nullptr) return nullptr;
   if (p != nullptr) return api::resize(tag, p, size);
-  return tag == nullptr ? core::allocate(size) : core::allocate_tagged(id, size);
+  return tag == nullptr ? core::allocate(size) : core::allocate_tagged(tag, size);
 }
 
 void tally_free(void* p) { core::release_block(p); }

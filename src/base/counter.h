@@ -26,6 +26,21 @@ class OwnerCounter {
   std::atomic<uint64_t> value_{0};
 };
 
+// A word that its owner writes while others may look: they see an old value or the new one.
+template <class T>
+class Relaxed {
+ public:
+  constexpr Relaxed(T value = {}) : value_(value) {}
+  operator T() const { return value_.load(std::memory_order_relaxed); }
+  Relaxed& operator=(T value) {
+    value_.store(value, std::memory_order_relaxed);
+    return *this;
+  }
+
+ private:
+  std::atomic<T> value_;
+};
+
 // A countdown to the slab's next event, and the number of blocks that are still out when it comes.
 // Both in one word, so that a reader sees `out = countdown + floor` of one moment.
 class Level {

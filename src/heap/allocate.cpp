@@ -18,10 +18,23 @@ void* out_of_memory() {
   return nullptr;
 }
 
-// The heap to serve from, by the running thread; nullptr: no memory.
+// The heap to serve from, by the running thread, for this tag or the one in force. nullptr, and
+// errno: no memory, or the tag was retired since the caller looked.
 Heap* heap_for(const RunningThread& running, Tag* tag) {
-  if (running.get() == nullptr) return nullptr;
-  return tag == nullptr ? running.current_heap() : running.heap_of(tag);
+  if (running.get() == nullptr) return static_cast<Heap*>(out_of_memory());
+  auto find = [&] { return tag == nullptr ? running.current_heap() : running.heap_if_live(tag); };
+  Heap* heap = find();
+  if (heap != nullptr) return heap;
+  bool retired = tag != nullptr && !tag->is_live();
+  if (!retired && make_room()) heap = find();
+  if (heap == nullptr) errno = retired ? EINVAL : ENOMEM;
+  return heap;
+}
+
+void* allocate_large_in(Heap* heap, size_t alignment, size_t n, bool* zeroed) {
+  Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  void* block = allocate_large(tag, n, alignment, zeroed);
+  return block != nullptr ? block : out_of_memory();
 }
 
 // The smallest class whose blocks are long enough and so aligned; kClasses if there is none.
@@ -48,9 +61,7 @@ void* pop(Heap* heap, unsigned c, size_t requested) {
 void* allocate_in(Heap* heap, size_t n) {
   if (TALLY_LIKELY(n <= kMediumMax)) return pop(heap, class_of(max_of(n, 1)), n);
   bool zeroed;
-  void* block =
-      allocate_large(heap->tag.load(std::memory_order_relaxed), n, kMinAlignment, &zeroed);
-  return block != nullptr ? block : out_of_memory();
+  return allocate_large_in(heap, kMinAlignment, n, &zeroed);
 }
 
 TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
@@ -59,46 +70,44 @@ TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
   if (n - 1 < kMediumMax && known->list[class_of(n)] != nullptr) return pop(known, class_of(n), n);
   RunningThread running;
   Heap* heap = heap_for(running, nullptr);
-  return heap != nullptr ? allocate_in(heap, n) : out_of_memory();
+  return heap != nullptr ? allocate_in(heap, n) : nullptr;
 }
 
-void* allocate_tagged(uint32_t id, size_t n) {
-  Tag* tag = find_tag(id);
-  if (tag == nullptr || !tag->is_live() || id == kOwnTag) {
-    errno = EINVAL;
-    return nullptr;
-  }
+void* allocate_tagged(Tag* tag, size_t n) {
   RunningThread running;
-  Heap* heap = running.get() == nullptr ? nullptr : running.heap_if_live(tag);
-  if (heap == nullptr) return out_of_memory();
+  Heap* heap = heap_for(running, tag);
+  if (heap == nullptr) return nullptr;
   void* block = allocate_from(heap, n);
   return block != nullptr ? block : allocate_in(heap, n);
+}
+
+void* allocate_beside(Tag* tag, size_t n) {
+  RunningThread running;
+  Heap* heap = running.get() == nullptr ? nullptr : running.heap_of_block(tag);
+  return heap != nullptr ? allocate_in(heap, n) : out_of_memory();
 }
 
 void* allocate_aligned(Tag* tag, size_t alignment, size_t n) {
   RunningThread running;
   Heap* heap = heap_for(running, tag);
-  if (heap == nullptr) return out_of_memory();
+  if (heap == nullptr) return nullptr;
   unsigned c = aligned_class(alignment, n);
   if (c < kClasses) return pop(heap, c, n);
   bool zeroed;
-  void* block = allocate_large(heap->tag.load(std::memory_order_relaxed), n, alignment, &zeroed);
-  return block != nullptr ? block : out_of_memory();
+  return allocate_large_in(heap, alignment, n, &zeroed);
 }
 
 void* allocate_zeroed(Tag* tag, size_t n) {
   if (n <= kMediumMax) {
-    void* block = tag == nullptr ? allocate(n) : allocate_tagged(tag->id, n);
+    void* block = tag == nullptr ? allocate(n) : allocate_tagged(tag, n);
     return block == nullptr ? nullptr : memset(block, 0, n);
   }
   RunningThread running;
   Heap* heap = heap_for(running, tag);
-  if (heap == nullptr) return out_of_memory();
+  if (heap == nullptr) return nullptr;
   bool zeroed;
-  void* block =
-      allocate_large(heap->tag.load(std::memory_order_relaxed), n, kMinAlignment, &zeroed);
-  if (block == nullptr) return out_of_memory();
-  return zeroed ? block : memset(block, 0, n);
+  void* block = allocate_large_in(heap, kMinAlignment, n, &zeroed);
+  return block == nullptr || zeroed ? block : memset(block, 0, n);
 }
 
 }  // namespace tally::core

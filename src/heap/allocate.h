@@ -21,11 +21,13 @@ namespace tally::core {
 // nullptr with errno ENOMEM. Any size; 0 is served as 1.
 void* allocate_slow(size_t n) noexcept;
 void* allocate_in(Heap* heap, size_t n);
-// As allocate_slow under a tag. nullptr with EINVAL if the tag takes no blocks.
-void* allocate_tagged(uint32_t tag, size_t n);
-// As allocate_slow, aligned to a power of two. `tag` nullptr: the one in force.
+// As allocate_slow under a tag. nullptr with EINVAL if it has been retired.
+void* allocate_tagged(Tag* tag, size_t n);
+// As allocate_slow under the tag of a block that the caller holds: retired or not, it goes on.
+void* allocate_beside(Tag* tag, size_t n);
+// As allocate_tagged, aligned to a power of two. `tag` nullptr: the one in force.
 void* allocate_aligned(Tag* tag, size_t alignment, size_t n);
-// As allocate_slow, zeroed. `tag` likewise.
+// As allocate_tagged, zeroed. `tag` likewise.
 void* allocate_zeroed(Tag* tag, size_t n);
 
 // A block from the heap's list; nullptr if the slow path must decide.

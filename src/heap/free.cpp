@@ -5,6 +5,7 @@
 #include "heap/large.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
+#include "memory/span.h"
 #include "os/libc.h"
 
 namespace tally::core {
@@ -28,14 +29,9 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
       if (p != slab->start) return misuse_interior(Use::kFree, p, slab);
       return free_large(slab);
     case SlabKind::kFree:
-      if (slab != address_map.none()) return misuse_double_free(p, slab);
       // Foreign code: errno is free's to keep.
       int error = errno;
-      if (os::libc_owns(p)) {
-        os::libc_free(p);
-      } else {
-        misuse_foreign(Use::kFree, p);
-      }
+      if (is_libcs(p, Use::kFree)) os::libc_free(p);
       errno = error;
   }
 }
@@ -54,16 +50,21 @@ Slab* find_block(const void* p) {
   return nullptr;
 }
 
-Slab* slab_of_block(const void* p, Use use) {
-  Slab* slab = find_block(p);
-  if (slab != nullptr) return slab;
-  slab = address_map.find(p);
-  if (slab->what().kind == SlabKind::kFree) {
-    misuse_foreign(use, p);
-  } else {
+bool is_libcs(const void* p, Use use) {
+  const Slab* slab = address_map.find(p);
+  if (slab->what().kind != SlabKind::kFree) {
     misuse_interior(use, p, slab);
+  } else if (slab != address_map.none()) {
+    misuse_freed(use, p, slab);
+  } else if (const Slab* span = find_span(p)) {
+    // Of a span the map knows the start alone.
+    misuse_interior(use, p, span);
+  } else if (os::libc_owns(p)) {
+    return true;
+  } else {
+    misuse_foreign(use, p);
   }
-  return nullptr;
+  return false;
 }
 
 }  // namespace tally::core

@@ -34,15 +34,16 @@ inline void release_block(void* p) {
   if (TALLY_UNLIKELY(slab->level.count_down())) on_level(slab);
 }
 
-// The slab or large block of which p is a live block; nullptr, reported as `use`, if it is none. p
-// is not nullptr.
-Slab* slab_of_block(const void* p, Use use);
-// As slab_of_block, but says nothing.
+// The slab or large block of which p is a live block, or nullptr.
 Slab* find_block(const void* p);
+// For a p that find_block does not know and that is not nullptr: true if the C library allocated it
+// (before we were loaded, or past us), and is to serve the call. Else the mistake is reported.
+bool is_libcs(const void* p, Use use);
 
 // Bytes that may be used in a block of this slab.
 inline size_t usable_size(const Slab* slab) {
-  return slab->block_size != 0 ? slab->block_size : slab->bytes.load(std::memory_order_relaxed);
+  uint32_t size = slab->block_size;
+  return size != 0 ? size : slab->bytes.load(std::memory_order_relaxed);
 }
 
 }  // namespace tally::core

@@ -63,7 +63,7 @@ struct Thread {
   static constexpr unsigned kInlineBuckets = 16;
 
   // A thread with no heaps that will never get one.
-  constexpr explicit Thread(Heap** no_heaps) : buckets(no_heaps) {}
+  constexpr Thread(Heap** no_heaps, Thread* next) : next_thread(next), buckets(no_heaps) {}
 
   Lock lock;
   std::atomic<bool> orphan{false};  // lock: its thread is gone; a new one may continue with it
@@ -78,11 +78,22 @@ struct Thread {
   Tag* tag = nullptr;  // in force; what malloc uses, unless it was retired
   uint32_t depth = 0;
   uint32_t retirements_seen = 0;
-  uint32_t drop_attempts = 0;  // slow steps since heaps of retired tags were last looked at
+  uint32_t drop_attempts = 0;  // slow steps until heaps of retired tags are looked at again
   Heap* scope =
       nullptr;  // of the innermost scope, or the root's; nullptr: the root, before it has a heap
   Heap* outer[kMaxScopes] = {};  // likewise, of the scopes around it
 
+  // The step may take the heap away.
+  template <class Step>
+  void for_each_heap(Step step) {
+    for (uint32_t i = 0; i <= bucket_mask; ++i) {
+      Heap* next;
+      for (Heap* heap = buckets[i]; heap != nullptr; heap = next) {
+        next = heap->next_in_thread;
+        step(heap);
+      }
+    }
+  }
   Heap* find_heap(uint32_t tag_id) const {
     Heap* heap = buckets[tag_id & bucket_mask];
     while (heap != nullptr && heap->tag_id != tag_id) heap = heap->next_in_thread;

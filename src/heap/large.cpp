@@ -25,13 +25,10 @@ Slab* take(size_t bytes, size_t alignment, bool* zeroed) {
 void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   if (n > PTRDIFF_MAX || alignment > PTRDIFF_MAX / 2) return nullptr;
   size_t bytes = round_up(max_of(n, 1), os::page_size());
-  tag->charge(bytes);
   Slab* slab = take(bytes, alignment, zeroed);
   if (slab == nullptr && make_room()) slab = take(bytes, alignment, zeroed);
-  if (slab == nullptr) {
-    tag->uncharge(bytes);
-    return nullptr;
-  }
+  if (slab == nullptr) return nullptr;
+  tag->charge(bytes);
   SlabKind kind = slab->slots != 0 ? SlabKind::kRun : SlabKind::kSpan;
   slab->block_size = 0;
   slab->bytes.store(bytes, std::memory_order_relaxed);
@@ -70,7 +67,6 @@ void* resize_large(Slab* slab, size_t n) {
   size_t bytes = round_up(max_of(n, 1), os::page_size());
   Tag* tag = find_tag(slab->what().tag);
   if (bytes == old_bytes) return slab->start;
-  if (bytes > old_bytes) tag->charge(bytes - old_bytes);
   bool ok = false;
   if (slab->slots == 0) {
     // Much smaller ones move into a chunk, so that a mapping is not held for little.
@@ -81,10 +77,10 @@ void* resize_large(Slab* slab, size_t n) {
     if (slots < slab->slots) shrink_run(slab, slots);
     ok = slots <= slab->slots || grow_run(slab, slots, &zeroed);
   }
-  if (!ok) {
-    if (bytes > old_bytes) tag->uncharge(bytes - old_bytes);
-    return nullptr;
-  }
+  if (!ok) return nullptr;
+  if (bytes > old_bytes) tag->charge(bytes - old_bytes);
+  // What callers ask for more is asked for; what they ask for less was asked for before.
+  if (n > old_bytes) tag->large_requested.fetch_add(n - old_bytes, std::memory_order_relaxed);
   slab->bytes.store(bytes, std::memory_order_relaxed);
   tag->large_live_bytes.fetch_add(bytes - old_bytes, std::memory_order_relaxed);
   if (bytes < old_bytes) tag->uncharge(old_bytes - bytes);

@@ -3,7 +3,6 @@
 #include "base/options.h"
 #include "base/text.h"
 #include "memory/address_map.h"
-#include "memory/span.h"
 #include "os/os.h"
 #include "tag/tag.h"
 
@@ -47,7 +46,10 @@ class Line {
     size_t length = text_.used();
     buffer_[length++] = '\n';
     os::write_all(2, buffer_, length);
-    if (options.abort_on_corruption) os::abort_process();
+    if (!options.abort_on_corruption) return;
+    // A handler of SIGABRT may allocate, and this thread may be in the middle of a step of ours.
+    Lock::hold_all(true);
+    os::abort_process();
   }
 
  private:
@@ -56,6 +58,14 @@ class Line {
 };
 
 }  // namespace
+
+void misuse_freed(Use use, const void* p, const Slab* slab) {
+  if (use == Use::kFree) return misuse_double_free(p, slab);
+  Line line;
+  line.text().put(name_of(use)).hex(address(p)).put(", which was freed");
+  line.put_block(slab);
+  line.end();
+}
 
 void misuse_double_free(const void* p, const Slab* slab) {
   Line line;
@@ -74,7 +84,6 @@ void misuse_interior(Use use, const void* p, const Slab* slab) {
 }
 
 void misuse_foreign(Use use, const void* p) {
-  if (const Slab* span = find_span(p)) return misuse_interior(use, p, span);
   g_foreign.fetch_add(1, std::memory_order_relaxed);
   Line line;
   line.text().put(name_of(use)).hex(address(p)).put(", which is not a block of Tally's");
@@ -106,7 +115,7 @@ void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
   }
   Line line;
   line.text().put("free list damaged at ").hex(address(block == nullptr ? first : block));
-  line.text().put(": a block was written to after it was freed");
+  line.text().put(": a block was freed twice, or written to after it was freed");
   line.put_block(slab);
   line.end();
 }

@@ -16,6 +16,8 @@ namespace tally::core {
 enum class Use : uint8_t { kFree, kRealloc, kUsableSize };
 
 void misuse_double_free(const void* p, const Slab* slab);
+// p was a block, and is none any more.
+void misuse_freed(Use use, const void* p, const Slab* slab);
 // p lies in a slab or large block, but no block starts there.
 void misuse_interior(Use use, const void* p, const Slab* slab);
 void misuse_foreign(Use use, const void* p);

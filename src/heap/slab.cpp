@@ -109,8 +109,8 @@ void collect(Slab* slab) {
   slab->level.set(slab->level.out() - taken.count, 0);
 }
 
-// Links never-used blocks into slab->free: a batch. False: its memory was refused.
-bool carve(Heap* heap, Slab* slab) {
+// Links never-used blocks into slab->free: a batch.
+void carve(Heap* heap, Slab* slab) {
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
   uint32_t batch = static_cast<uint32_t>(max_of(kBatchBytes / slab->block_size, 1));
   uint32_t end = static_cast<uint32_t>(min_of(carved + batch, slab->capacity));
@@ -128,7 +128,6 @@ bool carve(Heap* heap, Slab* slab) {
   }
   slab->free = next;
   slab->carved.store(end, std::memory_order_relaxed);
-  return true;
 }
 
 // Nothing in the slab is free: whoever frees enough of it makes it available again. The store and
@@ -329,27 +328,29 @@ bool refill(Heap* heap, unsigned c) {
 
 void on_level(Slab* slab) noexcept {
   Thread* thread = tls.thread;
-  Tag* tag;
   bool released = false;
+  uint32_t emptied_tag = kNoTag;  // retired, and its heap has no slab any more
   {
     LockGuard guard(thread->lock);
     // With its last block the slab may have been released by another thread before we had the lock.
     Heap* heap = slab->heap.load(std::memory_order_relaxed);
     if (heap == nullptr || heap->thread.load(std::memory_order_relaxed) != thread) return;
-    tag = heap->tag.load(std::memory_order_relaxed);
+    const Tag* tag = heap->tag.load(std::memory_order_relaxed);
     unsigned c = slab->what().size_class;
     slab->level.set(slab->level.out(), 0);
     collect(slab);
     check(slab);
     if (slab->parked.load(std::memory_order_relaxed)) link(heap, c, slab);
     if (slab->all_back()) {
-      released = !tag->is_live() || !is_only_available(heap, c, slab);
+      bool live = tag->is_live();
+      released = !live || !is_only_available(heap, c, slab);
       if (released) release(slab);
+      if (!live && heap->slabs == 0) emptied_tag = heap->tag_id;
     }
   }
   if (!released) return;
   purge_tick();
-  if (!tag->is_live()) drop_retired_heaps(thread);
+  if (emptied_tag != kNoTag) drop_retired_heap(thread, emptied_tag);
 }
 
 void free_remote(Heap* heap, Slab* slab, Block* block) {
@@ -397,11 +398,7 @@ Block* flush(Heap* heap, Block* foreign) {
 
 Block* flush_all(Thread* thread) {
   Block* foreign = nullptr;
-  for (uint32_t i = 0; i <= thread->bucket_mask; ++i) {
-    for (Heap* heap = thread->buckets[i]; heap != nullptr; heap = heap->next_in_thread) {
-      foreign = flush(heap, foreign);
-    }
-  }
+  thread->for_each_heap([&](Heap* heap) { foreign = flush(heap, foreign); });
   return foreign;
 }
 
@@ -432,11 +429,7 @@ unsigned release_empty(Heap* heap, unsigned most) {
 
 unsigned release_all_empty(Thread* thread, unsigned most) {
   unsigned released = 0;
-  for (uint32_t i = 0; i <= thread->bucket_mask; ++i) {
-    for (Heap* heap = thread->buckets[i]; heap != nullptr; heap = heap->next_in_thread) {
-      released += release_empty(heap, most);
-    }
-  }
+  thread->for_each_heap([&](Heap* heap) { released += release_empty(heap, most); });
   return released;
 }
 

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/math.h"
+#include "heap/purge.h"
 #include "heap/slab_ops.h"
 #include "memory/meta.h"
 #include "os/os.h"
@@ -14,8 +16,8 @@ namespace {
 
 // Owners of nothing: before a thread's first slow call, and after its end.
 constinit Heap* g_no_heaps[1] = {nullptr};
-constinit Thread g_not_yet(g_no_heaps);
-constinit Thread g_gone(g_no_heaps);
+constinit Thread g_not_yet(g_no_heaps, nullptr);
+constinit Thread g_gone(g_no_heaps, &g_not_yet);
 
 constinit meta::Pool<Heap> g_heap_pool;
 constinit Thread* g_orphans = nullptr;  // under threads_lock
@@ -26,7 +28,9 @@ constinit std::atomic<bool> g_used{false};
 constinit Heap empty_heap = {};
 constinit thread_local ThreadState tls = {&empty_heap, &g_not_yet};
 constinit std::atomic<Heap*> all_heaps{nullptr};
-constinit std::atomic<Thread*> all_threads{nullptr};
+// With those two, as whoever holds a lock of theirs is in the middle of a step that a fork waits
+// for.
+constinit std::atomic<Thread*> all_threads{&g_gone};
 constinit Lock threads_lock;
 
 namespace {
@@ -150,9 +154,11 @@ bool in_scope(const Thread* thread, const Heap* heap) {
 
 // Whether this slow step should look after heaps of retired tags.
 bool time_to_drop(Thread* thread) {
-  constexpr uint32_t kEvery = 64;
-  return thread->retirements_seen != retirements.load(std::memory_order_relaxed) &&
-         thread->drop_attempts++ % kEvery == 0;
+  // The look takes a step for each heap.
+  if (thread->retirements_seen == retirements.load(std::memory_order_relaxed)) return false;
+  if (thread->drop_attempts-- != 0) return false;
+  thread->drop_attempts = max_of(64U, thread->heap_count);
+  return true;
 }
 
 }  // namespace
@@ -172,6 +178,7 @@ RunningThread::RunningThread() : thread_(tls.thread) {
     return;
   }
   thread_ = take_thread();
+  if (thread_ == nullptr && make_room()) thread_ = take_thread();
   if (thread_ == nullptr) return;
   tls = {&empty_heap, thread_};
   if (!borrowed_) os::arm_thread_exit();
@@ -196,9 +203,9 @@ Heap* RunningThread::current_heap() const {
   return heap;
 }
 
-Heap* RunningThread::heap_of(Tag* tag) const {
+Heap* RunningThread::heap_of_block(Tag* tag) const {
   Heap* heap = thread_->find_heap(tag->id);
-  return heap != nullptr ? heap : make_heap(thread_, tag, !tag->is_live());
+  return heap != nullptr ? heap : make_heap(thread_, tag, true);
 }
 
 Heap* RunningThread::heap_if_live(Tag* tag) const {
@@ -222,8 +229,8 @@ int enter_scope(Thread* thread, Heap* heap) {
 
 // The thread has no heap for the tag yet.
 TALLY_NOINLINE int push_new_tag(uint32_t id) {
-  Tag* tag = find_tag(id);
-  if (tag == nullptr || !tag->is_live() || id == kOwnTag) return EINVAL;
+  Tag* tag = taking_tag(id);
+  if (tag == nullptr) return EINVAL;
   RunningThread running;
   if (running.get() == nullptr) return ENOMEM;
   Heap* heap = running.heap_if_live(tag);
@@ -282,42 +289,55 @@ void retire_heap(Thread* thread, Heap* heap) {
   tag->heaps.fetch_sub(1, std::memory_order_release);
 }
 
+namespace {
+
+// The heap's tag is retired. Lock held.
+bool drop_heap(Thread* thread, Heap* heap, Block** foreign) {
+  *foreign = flush(heap, *foreign);
+  release_empty(heap, ~0U);
+  if (heap->slabs != 0 || in_scope(thread, heap)) return false;
+  retire_heap(thread, heap);
+  return true;
+}
+
+}  // namespace
+
+void drop_retired_heap(Thread* thread, uint32_t tag_id) {
+  Block* foreign = nullptr;
+  {
+    LockGuard guard(thread->lock);
+    Heap* heap = thread->find_heap(tag_id);
+    if (heap == nullptr || heap->tag.load(std::memory_order_relaxed)->is_live()) return;
+    drop_heap(thread, heap, &foreign);
+  }
+  give_foreign(foreign);
+}
+
 void drop_retired_heaps(Thread* thread) {
   Block* foreign = nullptr;
   {
     LockGuard guard(thread->lock);
     thread->retirements_seen = retirements.load(std::memory_order_acquire);
     bool left = false;
-    for (uint32_t i = 0; i <= thread->bucket_mask; ++i) {
-      Heap* next;
-      for (Heap* heap = thread->buckets[i]; heap != nullptr; heap = next) {
-        next = heap->next_in_thread;
-        Tag* tag = heap->tag.load(std::memory_order_relaxed);
-        if (tag->is_live()) continue;
-        foreign = flush(heap, foreign);
-        release_empty(heap, ~0U);
-        if (heap->slabs == 0 && !in_scope(thread, heap)) {
-          retire_heap(thread, heap);
-        } else {
-          left = true;
-        }
-      }
-    }
+    thread->for_each_heap([&](Heap* heap) {
+      if (heap->tag.load(std::memory_order_relaxed)->is_live()) return;
+      if (!drop_heap(thread, heap, &foreign)) left = true;
+    });
     // Seen, but not done with: the next steps look again.
     if (left) --thread->retirements_seen;
   }
   give_foreign(foreign);
 }
 
-void drop_retired_heaps_now() {
+void drop_retired_heap_now(uint32_t tag_id) {
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
        thread = thread->next_thread) {
     if (thread == tls.thread) {
-      drop_retired_heaps(thread);
+      drop_retired_heap(thread, tag_id);
     } else if (thread->orphan.load(std::memory_order_relaxed)) {
       // Holding the list's lock, under which alone an orphan becomes somebody's.
       LockGuard guard(threads_lock);
-      if (thread->orphan.load(std::memory_order_relaxed)) drop_retired_heaps(thread);
+      if (thread->orphan.load(std::memory_order_relaxed)) drop_retired_heap(thread, tag_id);
     }
   }
 }

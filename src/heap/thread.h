@@ -20,8 +20,8 @@ class RunningThread {
   bool is_borrowed() const { return borrowed_; }
   // The heap of the tag that is in force; nullptr: no memory.
   Heap* current_heap() const;
-  // The heap for this tag, which is live, or of which the caller holds a block; nullptr: no memory.
-  Heap* heap_of(Tag* tag) const;
+  // The heap for this tag, of which the caller holds a block; nullptr: no memory.
+  Heap* heap_of_block(Tag* tag) const;
   // The heap for this tag if there is one or may be one: never for a tag that is retired.
   Heap* heap_if_live(Tag* tag) const;
 
@@ -38,10 +38,12 @@ uint32_t current_tag();
 // Gives up the heaps of retired tags that hold nothing any more. Called by a thread on its own slow
 // path when `retirements` changed, and every so often while some heap still held blocks.
 void drop_retired_heaps(Thread* thread);
+// Likewise the heap of this tag alone, if it is retired.
+void drop_retired_heap(Thread* thread, uint32_t tag_id);
 // The heap has no slab and nothing in hand: its counts pass to the tag. Lock held.
 void retire_heap(Thread* thread, Heap* heap);
 // For the running thread, and for the orphans.
-void drop_retired_heaps_now();
+void drop_retired_heap_now(uint32_t tag_id);
 
 // Provided by the layer above: called once, before the first thread gets its heaps, with no lock
 // held.

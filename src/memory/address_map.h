@@ -31,10 +31,11 @@ class AddressMap {
       size_t in_root = slot >> kLeafBits;
       asm("addq %c3(%1,%2,8), %0"
           : "+r"(leaf)
-          : "r"(this), "r"(in_root), "i"(offsetof(AddressMap, root_)));
+          : "r"(this), "r"(in_root), "i"(offsetof(AddressMap, root_)), "m"(root_));
       asm("addq %c3(%1,%2,8), %0"
           : "+r"(slab)
-          : "r"(leaf), "r"(in_leaf), "i"(offsetof(AddressMap, no_leaf_)));
+          : "r"(leaf), "r"(in_leaf), "i"(offsetof(AddressMap, no_leaf_)),
+            "m"(*reinterpret_cast<const AddressMap*>(leaf)));
       return reinterpret_cast<Slab*>(slab);
     }
     uintptr_t leaf = address(this) + load(root_[slot >> kLeafBits]);

@@ -241,9 +241,11 @@ size_t purge_runs(uint64_t now, bool all) {
     for (uint64_t rest = dirty; rest != 0;) {
       unsigned first = static_cast<unsigned>(std::countr_zero(rest));
       unsigned count = static_cast<unsigned>(std::countr_one(rest >> first));
-      char* start = chunk->slot_start(first);
+      // The chunk's header ends within a page where pages are long.
+      char* start =
+          reinterpret_cast<char*>(round_up(address(chunk->slot_start(first)), os::page_size()));
       size_t bytes = static_cast<size_t>(chunk->slot_end(first + count - 1) - start);
-      if (backend::purge(start, bytes)) {
+      if (bytes == 0 || backend::purge(start, bytes)) {
         purged += bytes;
       } else {
         kept |= bits(first, count);

@@ -8,6 +8,10 @@
 #include "os/os.h"
 
 namespace tally::core::meta {
+
+constinit Gauge footprint;
+constinit Gauge process;
+
 namespace {
 
 constexpr size_t kRegionBytes = 256 * KiB;
@@ -22,14 +26,10 @@ constinit char* g_next = nullptr;
 constinit char* g_end = nullptr;
 constinit FreeNode* g_free[kBuckets] = {};
 constinit std::atomic<size_t> g_used{0};
-constinit std::atomic<size_t> g_footprint{0};
-constinit std::atomic<size_t> g_peak{0};
 
 void add_footprint(size_t bytes) {
-  size_t now = g_footprint.fetch_add(bytes, std::memory_order_relaxed) + bytes;
-  size_t peak = g_peak.load(std::memory_order_relaxed);
-  while (now > peak && !g_peak.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
-  }
+  footprint.add(bytes);
+  process.add(bytes);
 }
 
 // What may be released is rounded to a power of two, so that it fits whatever comes after it.
@@ -92,7 +92,8 @@ void release(void* p, size_t bytes) {
   if (bytes > kRegionBytes / 4) {
     bytes = round_up(bytes, os::page_size());
     if (!backend::give(p, bytes)) return;
-    g_footprint.fetch_sub(bytes, std::memory_order_relaxed);
+    footprint.sub(bytes);
+    process.sub(bytes);
   } else {
     auto* node = static_cast<FreeNode*>(p);
     node->next = g_free[bucket_of(bytes)];
@@ -107,7 +108,5 @@ void charge(size_t bytes) {
 }
 
 size_t used_bytes() { return g_used.load(std::memory_order_relaxed); }
-size_t footprint_bytes() { return g_footprint.load(std::memory_order_relaxed); }
-size_t peak_bytes() { return g_peak.load(std::memory_order_relaxed); }
 
 }  // namespace tally::core::meta

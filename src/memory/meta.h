@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 
+#include "base/gauge.h"
 #include "os/lock.h"
 
 namespace tally::core::meta {
@@ -21,8 +22,9 @@ void charge(size_t bytes);
 
 // Bytes of metadata in use, and bytes of pages that they take.
 size_t used_bytes();
-size_t footprint_bytes();
-size_t peak_bytes();
+extern constinit Gauge footprint;
+// Bytes that metadata and all tags take: a gauge of its own, as a sum of peaks is no peak.
+extern constinit Gauge process;
 
 extern constinit Lock lock;
 

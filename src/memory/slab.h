@@ -96,7 +96,7 @@ struct alignas(kCacheLine) Slab {
   Level level;                    // owner
   std::atomic<Heap*> heap;        // lock
   char* start = nullptr;          // const
-  uint32_t block_size = 0;        // const
+  Relaxed<uint32_t> block_size;   // const; 0 for a large block
   uint32_t capacity = 0;          // const
   std::atomic<uint32_t> carved;   // owner, with the lock
   std::atomic<uint32_t> binding;  // lock, a Binding
@@ -120,8 +120,11 @@ struct alignas(kCacheLine) Slab {
   char* block_at(uint32_t index) const { return start + size_t{index} * block_size; }
   // p, which lies in the slab's slots, is where a block starts that was handed out at least once.
   bool is_block(const void* p) const {
-    return p >= start && index_of(p) < carved.load(std::memory_order_relaxed) &&
-           block_at(index_of(p)) == p;
+    // Whoever asks about a pointer that is not his may see the slab become something else.
+    uint32_t size = block_size;
+    if (size == 0 || p < start) return false;
+    uint32_t offset = static_cast<uint32_t>(static_cast<const char*>(p) - start);
+    return offset % size == 0 && offset / size < carved.load(std::memory_order_relaxed);
   }
   // Blocks out at which a parked slab is worth allocating from again.
   uint32_t wake_level() const {

@@ -19,35 +19,20 @@ struct Kept {
   uint64_t since;
 };
 
-// Under `central`. Few and bounded: a program that frees a gigabyte should see it go at once.
-constexpr unsigned kKeptMax = 16;
-constexpr size_t kKeptBytesMax = 64 * MiB;
+// Under `central`. As much is kept as is in use: a program that replaces its large blocks finds
+// their memory again, resident, and one that frees them all sees it go at once.
+constexpr unsigned kKeptMax = 64;
+constexpr size_t kKeptBytesLeast = 64 * MiB;
+// What is cut off a kept span must be worth a place among them.
+constexpr size_t kCutLeast = 256 * KiB;
 constinit Kept g_kept[kKeptMax] = {};
 constinit unsigned g_kept_count = 0;
 constinit size_t g_kept_bytes = 0;
+constinit size_t g_used_bytes = 0;
 // Descriptors of no span, linked by `next`.
 constinit Slab* g_descriptors = nullptr;
 // Every descriptor there ever was, linked by `previous`.
 constinit Slab* g_all = nullptr;
-
-Slab* remove_kept(unsigned i) {
-  Slab* span = g_kept[i].span;
-  g_kept[i] = g_kept[--g_kept_count];
-  g_kept_bytes -= span->mapped;
-  return span;
-}
-
-// The smallest kept span that serves, unless it would waste more than an eighth.
-Slab* find_kept(size_t bytes, size_t alignment) {
-  unsigned best = kKeptMax;
-  for (unsigned i = 0; i < g_kept_count; ++i) {
-    const Slab* span = g_kept[i].span;
-    if (span->mapped < bytes || span->mapped > bytes + bytes / 8) continue;
-    if ((address(span->start) & (alignment - 1)) != 0) continue;
-    if (best == kKeptMax || span->mapped < g_kept[best].span->mapped) best = i;
-  }
-  return best == kKeptMax ? nullptr : remove_kept(best);
-}
 
 Slab* take_descriptor() {
   if (Slab* slab = g_descriptors) {
@@ -66,6 +51,84 @@ void give_descriptor(Slab* slab) {
   g_descriptors = slab;
 }
 
+char* end_of(const Slab* span) { return span->start + span->mapped; }
+
+Slab* remove_kept(unsigned i) {
+  Slab* span = g_kept[i].span;
+  g_kept[i] = g_kept[--g_kept_count];
+  g_kept_bytes -= span->mapped;
+  return span;
+}
+
+// There is room.
+void add_kept(Slab* span, uint64_t since) {
+  g_kept[g_kept_count++] = {span, since};
+  g_kept_bytes += span->mapped;
+}
+
+Slab* remove_oldest() {
+  unsigned oldest = 0;
+  for (unsigned i = 1; i < g_kept_count; ++i) {
+    if (g_kept[i].since < g_kept[oldest].since) oldest = i;
+  }
+  return remove_kept(oldest);
+}
+
+// Spans that lie side by side become one. Only when no single one will do: until then each is known
+// by its own start, and a second free of it recognised. True if any did.
+bool merge_kept() {
+  unsigned before = g_kept_count;
+  for (unsigned i = 0; i < g_kept_count; ++i) {
+    for (unsigned j = 0; j < g_kept_count;) {
+      Slab* left = g_kept[i].span;
+      Slab* right = g_kept[j].span;
+      if (end_of(left) != right->start) {
+        ++j;
+        continue;
+      }
+      left->mapped += right->mapped;
+      g_kept[i].since = max_of(g_kept[i].since, g_kept[j].since);
+      address_map.set(right->start, nullptr);
+      right->mapped = 0;
+      give_descriptor(right);
+      g_kept[j] = g_kept[--g_kept_count];
+      if (i == g_kept_count) i = j;  // it was the last, and has moved
+      j = 0;
+    }
+  }
+  return g_kept_count != before;
+}
+
+// What the span has beyond `bytes` is kept on as one of its own.
+void cut(Slab* span, size_t bytes, uint64_t since) {
+  if (span->mapped - bytes < kCutLeast || g_kept_count == kKeptMax) return;
+  if (!address_map.prepare(span->start + bytes, 1)) return;
+  Slab* rest = take_descriptor();
+  if (rest == nullptr) return;
+  rest->start = span->start + bytes;
+  rest->mapped = span->mapped - bytes;
+  rest->slots = 0;
+  rest->binding.store(span->binding.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  address_map.set(rest->start, rest);
+  span->mapped = bytes;
+  add_kept(rest, since);
+}
+
+// The smallest kept span that serves.
+Slab* find_kept(size_t bytes, size_t alignment) {
+  unsigned best = kKeptMax;
+  for (unsigned i = 0; i < g_kept_count; ++i) {
+    const Slab* span = g_kept[i].span;
+    if (span->mapped < bytes || (address(span->start) & (alignment - 1)) != 0) continue;
+    if (best == kKeptMax || span->mapped < g_kept[best].span->mapped) best = i;
+  }
+  if (best == kKeptMax) return nullptr;
+  uint64_t since = g_kept[best].since;
+  Slab* span = remove_kept(best);
+  cut(span, bytes, since);
+  return span;
+}
+
 // Central lock not held. What the system will not take back (too many mappings) gives back its
 // pages at least, and is lost as addresses.
 void unmap(Slab* span) {
@@ -80,12 +143,18 @@ void unmap(Slab* span) {
 }  // namespace
 
 Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
-  bytes = round_up(bytes, os::page_size());
+  // Whole slots, so that what is cut off starts at one.
+  bytes = round_up(bytes, kSlotBytes);
   alignment = max_of(alignment, kSlotBytes);
   {
     LockGuard guard(central);
     *zeroed = false;
-    if (Slab* kept = find_kept(bytes, alignment)) return kept;
+    Slab* kept = find_kept(bytes, alignment);
+    if (kept == nullptr && merge_kept()) kept = find_kept(bytes, alignment);
+    if (kept != nullptr) {
+      g_used_bytes += kept->mapped;
+      return kept;
+    }
   }
   *zeroed = true;
   void* start = backend::take(bytes, alignment);
@@ -97,6 +166,7 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
     span->mapped = bytes;
     span->slots = 0;
     address_map.set(start, span);
+    g_used_bytes += bytes;
   }
   central.release();
   if (span == nullptr) backend::give(start, bytes);
@@ -106,25 +176,26 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
 void give_span(Slab* span) {
   Slab* out[kKeptMax + 1];
   unsigned count = 0;
-  if (span->mapped > kKeptBytesMax / 2 || options.purge_ms == 0) {
-    out[count++] = span;
-  } else {
+  {
     LockGuard guard(central);
-    while (g_kept_count == kKeptMax || g_kept_bytes + span->mapped > kKeptBytesMax) {
-      unsigned oldest = 0;
-      for (unsigned i = 1; i < g_kept_count; ++i) {
-        if (g_kept[i].since < g_kept[oldest].since) oldest = i;
-      }
-      out[count++] = remove_kept(oldest);
+    g_used_bytes -= span->mapped;
+    size_t most = options.purge_ms == 0 ? 0 : max_of(kKeptBytesLeast, g_used_bytes);
+    bool keep = span->mapped <= most;
+    if (g_kept_count == kKeptMax) merge_kept();
+    while (g_kept_count == kKeptMax || g_kept_bytes > most - (keep ? span->mapped : 0)) {
+      out[count++] = remove_oldest();
     }
-    g_kept[g_kept_count++] = {span, os::now_ms()};
-    g_kept_bytes += span->mapped;
+    if (keep) {
+      add_kept(span, os::now_ms());
+    } else {
+      out[count++] = span;
+    }
   }
   while (count-- != 0) unmap(out[count]);
 }
 
 bool resize_span(Slab* span, size_t bytes) {
-  bytes = round_up(bytes, os::page_size());
+  bytes = round_up(bytes, kSlotBytes);
   LockGuard guard(central);
   // Wherever it goes, it will find its place in the map.
   if (!address_map.reserve()) return false;
@@ -133,6 +204,7 @@ bool resize_span(Slab* span, size_t bytes) {
   address_map.set(span->start, nullptr);
   address_map.prepare(moved, 1);
   address_map.set(moved, span);
+  g_used_bytes += bytes - span->mapped;
   span->start = static_cast<char*>(moved);
   span->mapped = bytes;
   return true;

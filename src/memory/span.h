@@ -1,5 +1,5 @@
-// Spans: mappings for one block each, too large for a chunk. Freed ones are kept for a while, up to
-// a bound.
+// Spans: whole slots for one block each, too large for a chunk. Freed ones are kept for a while, up
+// to a bound; they are cut and joined as requests need.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,7 @@ namespace tally::core {
 Slab* take_span(size_t bytes, size_t alignment, bool* zeroed);
 // The span is free; its descriptor is kFree already.
 void give_span(Slab* span);
-// Longer or shorter; may move, as the descriptor's start says then. New bytes are zero. False: all
-// is as before.
+// Longer or shorter; may move, as the descriptor's start says then. False: all is as before.
 bool resize_span(Slab* span, size_t bytes);
 // The span in which p lies, or nullptr. The address map knows only where spans start; this looks at
 // all of them, and is for messages about pointers that are none of a block.

@@ -1,5 +1,5 @@
-// A lock of one word that sleeps in the kernel, so that a waiter with real-time priority lets the
-// holder run.
+// A lock of one word, its holder, that sleeps in the kernel, so that a waiter with real-time
+// priority lets the holder run.
 #pragma once
 
 #include <atomic>
@@ -12,65 +12,69 @@ namespace tally::core {
 class Lock {
  public:
   void acquire() {
-    uint32_t free = kFree;
-    if (!state_.compare_exchange_strong(free, kHeld, std::memory_order_acquire)) acquire_slow();
-    holder_.store(me(), std::memory_order_relaxed);
+    if (!try_acquire()) acquire_slow();
   }
   bool try_acquire() {
-    uint32_t free = kFree;
-    if (!state_.compare_exchange_strong(free, kHeld, std::memory_order_acquire)) return false;
-    holder_.store(me(), std::memory_order_relaxed);
-    return true;
+    uintptr_t free = 0;
+    return word_.compare_exchange_strong(free, me(), std::memory_order_acquire);
   }
   void release() {
     if (all_held_by_me()) return;
-    holder_.store(nullptr, std::memory_order_relaxed);
-    if (state_.exchange(kFree, std::memory_order_release) == kContended) {
-      os::futex_wake_one(&state_);
+    if ((word_.exchange(0, std::memory_order_release) & kContended) != 0) {
+      os::futex_wake_one(futex());
     }
   }
   // While a fork is prepared one thread holds every lock, and other libraries' handlers may
   // allocate on it: its acquire and release have nothing to do.
-  static void hold_all(bool on) {
-    all_holder_.store(on ? me() : nullptr, std::memory_order_relaxed);
+  static void hold_all(bool on) { all_holder_.store(on ? me() : 0, std::memory_order_relaxed); }
+  bool held_by_me() const { return (word_.load(std::memory_order_relaxed) & ~kContended) == me(); }
+
+  // Around fork. A lock that this thread holds already (fork in a signal handler that interrupted
+  // us) stays as it is: the child too returns into the interrupted step, and ends it.
+  void acquire_for_fork() {
+    was_held_ = held_by_me();
+    if (!was_held_) acquire();
   }
-  // For fork in a signal handler that interrupted the holder.
-  bool held_by_me() const { return holder_.load(std::memory_order_relaxed) == me(); }
-  // In the child of a fork, where who waited no longer exists.
-  void reset() {
-    holder_.store(nullptr, std::memory_order_relaxed);
-    state_.store(kFree, std::memory_order_relaxed);
+  void release_after_fork() {
+    if (!was_held_) release();
   }
+  // In the child, where who waited no longer exists.
+  void reset_after_fork() { word_.store(was_held_ ? me() : 0, std::memory_order_relaxed); }
 
  private:
-  static constexpr uint32_t kFree = 0, kHeld = 1, kContended = 2;
+  // The holder's identity, with this bit if somebody may be asleep.
+  static constexpr uintptr_t kContended = 1;
 
   // Distinct for each thread that runs: its thread control block.
-  static const void* me() { return __builtin_thread_pointer(); }
+  static uintptr_t me() { return reinterpret_cast<uintptr_t>(__builtin_thread_pointer()); }
 
-  static bool all_held_by_me() {
-    const void* holder = all_holder_.load(std::memory_order_relaxed);
-    return holder != nullptr && holder == me();
-  }
+  static bool all_held_by_me() { return all_holder_.load(std::memory_order_relaxed) == me(); }
+
+  // The half of the word that has the bit, which the kernel compares.
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+  std::atomic<uint32_t>* futex() { return reinterpret_cast<std::atomic<uint32_t>*>(&word_); }
 
   void acquire_slow() {
     if (all_held_by_me()) return;
     for (int i = 0; i < 64; ++i) {
-      uint32_t free = kFree;
-      if (state_.load(std::memory_order_relaxed) == kFree &&
-          state_.compare_exchange_weak(free, kHeld, std::memory_order_acquire)) {
-        return;
-      }
+      if (word_.load(std::memory_order_relaxed) == 0 && try_acquire()) return;
       os::cpu_relax();
     }
-    while (state_.exchange(kContended, std::memory_order_acquire) != kFree) {
-      os::futex_wait(&state_, kContended);
+    for (;;) {
+      uintptr_t word = word_.load(std::memory_order_relaxed);
+      if (word == 0) {
+        // Others may be asleep still, so this holder is to wake one.
+        if (word_.compare_exchange_weak(word, me() | kContended, std::memory_order_acquire)) return;
+      } else if ((word & kContended) != 0 ||
+                 word_.compare_exchange_weak(word, word | kContended, std::memory_order_relaxed)) {
+        os::futex_wait(futex(), static_cast<uint32_t>(word | kContended));
+      }
     }
   }
 
-  std::atomic<uint32_t> state_{kFree};
-  std::atomic<const void*> holder_{nullptr};
-  static inline constinit std::atomic<const void*> all_holder_{nullptr};
+  std::atomic<uintptr_t> word_{0};
+  bool was_held_ = false;
+  static inline constinit std::atomic<uintptr_t> all_holder_{0};
 };
 
 class LockGuard {

@@ -305,8 +305,9 @@ namespace {
 pthread_key_t g_exit_key;
 void (*g_exit_hook)();
 
-// Keys are destroyed in rounds for as long as destructors set them anew. Ours waits for the last
-// round, so that the other keys' destructors still find the thread's heaps.
+// Keys are destroyed in rounds for as long as destructors set them anew. Ours waits for the second
+// of four, so that most keys' destructors still find the thread's heaps, and a thread that
+// allocates for the first time in one of them still has a round to come.
 void on_thread_exit(void* round) {
   uintptr_t next = address(round) + 1;
   if (next < PTHREAD_DESTRUCTOR_ITERATIONS &&
@@ -321,7 +322,7 @@ bool set_thread_exit_hook(void (*hook)()) {
   g_exit_hook = hook;
   return pthread_key_create(&g_exit_key, on_thread_exit) == 0;
 }
-void arm_thread_exit() { pthread_setspecific(g_exit_key, reinterpret_cast<void*>(1)); }
+void arm_thread_exit() { pthread_setspecific(g_exit_key, reinterpret_cast<void*>(2)); }
 
 void set_fork_hooks(void (*prepare)(), void (*parent)(), void (*child)()) {
   pthread_atfork(prepare, parent, child);

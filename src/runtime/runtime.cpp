@@ -12,49 +12,30 @@ namespace tally::core {
 namespace {
 
 // ---- fork. The child must find every table whole, so the forking thread takes every lock first,
-// in the order in which they nest: tags, threads, each thread's own, central, metadata. A lock that
-// this thread holds already (fork in a signal handler that interrupted us) stays as it is: the
-// child returns into the interrupted step and ends it.
+// in the order in which they nest: tags, threads, each thread's own, central, metadata. (A fork in
+// a signal handler may have interrupted this thread with one of them in hand, and then meets them
+// out of order: should another thread wait for that one with the next in hand, neither goes on.)
 
-constinit bool g_had_tags, g_had_threads, g_had_own, g_had_central, g_had_meta;
-
-void take(Lock& lock, bool* had) {
-  *had = lock.held_by_me();
-  if (!*had) lock.acquire();
+template <class Step>
+void for_each_lock(Step step) {
+  step(tags_lock);
+  step(threads_lock);
+  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
+       thread = thread->next_thread) {
+    step(thread->lock);
+  }
+  step(central);
+  step(meta::lock);
 }
 
 void before_fork() {
-  take(tags_lock, &g_had_tags);
-  take(threads_lock, &g_had_threads);
-  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
-       thread = thread->next_thread) {
-    if (thread == tls.thread) {
-      take(thread->lock, &g_had_own);
-    } else {
-      thread->lock.acquire();
-    }
-  }
-  take(central, &g_had_central);
-  take(meta::lock, &g_had_meta);
+  for_each_lock([](Lock& lock) { lock.acquire_for_fork(); });
   Lock::hold_all(true);
 }
 
-// `open` releases a lock, or resets it in the child.
-template <class Open>
-void open_all(Open open) {
-  Lock::hold_all(false);
-  if (!g_had_meta) open(meta::lock);
-  if (!g_had_central) open(central);
-  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
-       thread = thread->next_thread) {
-    if (thread != tls.thread || !g_had_own) open(thread->lock);
-  }
-  if (!g_had_threads) open(threads_lock);
-  if (!g_had_tags) open(tags_lock);
-}
-
 void after_fork_in_parent() {
-  open_all([](Lock& lock) { lock.release(); });
+  Lock::hold_all(false);
+  for_each_lock([](Lock& lock) { lock.release_after_fork(); });
 }
 
 void after_fork_in_child() {
@@ -62,7 +43,8 @@ void after_fork_in_child() {
   // they are: nobody allocates from them, blocks are freed to them as ever, and a slab whose last
   // block comes back is released.
   TagReader::count.store(0, std::memory_order_relaxed);
-  open_all([](Lock& lock) { lock.reset(); });
+  Lock::hold_all(false);
+  for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
 }
 
 void on_dump_signal(int /*signal*/) { dump_now(); }
@@ -81,8 +63,8 @@ __attribute__((destructor(101))) void on_unload() { report_at_exit(); }
 }  // namespace
 
 void on_first_use() {
-  os::set_fork_hooks(before_fork, after_fork_in_parent, after_fork_in_child);
   start_threads();
+  os::set_fork_hooks(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 }  // namespace tally::core

@@ -104,6 +104,8 @@ void add(tally_counts* counts, const Tag& tag) {
 void settle(tally_counts* counts) {
   counts->peak_footprint_bytes = max_of(counts->peak_footprint_bytes, counts->footprint_bytes);
   counts->live_bytes = min_of(counts->live_bytes, counts->footprint_bytes);
+  counts->large_live_bytes = min_of(counts->large_live_bytes, counts->live_bytes);
+  counts->large_live_blocks = min_of(counts->large_live_blocks, counts->live_blocks);
   counts->alloc_count = max_of(counts->alloc_count, counts->live_blocks);
   counts->free_count = counts->alloc_count - counts->live_blocks;
 }
@@ -113,11 +115,9 @@ tally_counts counts_of(const Tag& tag, const TagSums& sums) {
   tally_counts counts = {};
   add(&counts, sums);
   add(&counts, tag);
-  bool own = tag.id == kOwnTag;
-  counts.footprint_bytes =
-      own ? meta::footprint_bytes() : tag.own.now.load(std::memory_order_relaxed);
-  counts.peak_footprint_bytes =
-      own ? meta::peak_bytes() : tag.own.peak.load(std::memory_order_relaxed);
+  const Gauge& footprint = tag.id == kOwnTag ? meta::footprint : tag.own;
+  counts.footprint_bytes = footprint.now.load(std::memory_order_relaxed);
+  counts.peak_footprint_bytes = footprint.peak.load(std::memory_order_relaxed);
   settle(&counts);
   return counts;
 }
@@ -134,13 +134,14 @@ void add(tally_counts* to, const tally_counts& from) {
 
 // The footprint of a tree of tags has a peak of its own: the sum of peaks is no peak.
 void set_total_footprint(const Tag& tag, tally_counts* total) {
-  uint64_t own_metadata = tag.id == kRootTag || tag.id == kOwnTag ? meta::footprint_bytes() : 0;
-  uint64_t own_peak = tag.id == kRootTag || tag.id == kOwnTag ? meta::peak_bytes() : 0;
+  const Gauge& footprint = tag.id == kRootTag  ? meta::process
+                           : tag.id == kOwnTag ? meta::footprint
+                                               : tag.total;
   // It holds the tag's own, which was read before.
   total->footprint_bytes =
-      max_of(total->footprint_bytes, tag.total.now.load(std::memory_order_relaxed) + own_metadata);
+      max_of(total->footprint_bytes, footprint.now.load(std::memory_order_relaxed));
   total->peak_footprint_bytes =
-      max_of(tag.total.peak.load(std::memory_order_relaxed) + own_peak, total->footprint_bytes);
+      max_of(footprint.peak.load(std::memory_order_relaxed), total->footprint_bytes);
 }
 
 void describe(const Tag& tag, tally_stats_t* row) {
@@ -320,7 +321,7 @@ tally_snapshot_t* take_snapshot() {
   }
   snapshot.process.rss_bytes = os::resident_bytes();
   snapshot.process.mapped_bytes = backend::held_bytes();
-  snapshot.process.metadata_bytes = meta::footprint_bytes();
+  snapshot.process.metadata_bytes = meta::footprint.now.load(std::memory_order_relaxed);
   snapshot.process.foreign_frees = foreign_count();
   return &snapshot;
 }

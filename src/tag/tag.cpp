@@ -54,6 +54,13 @@ struct Path {
   }
 };
 
+// ASCII's control characters, and Latin-1's in UTF-8: terminals obey them.
+bool is_control(const char* at) {
+  auto byte = static_cast<unsigned char>(*at);
+  auto next = static_cast<unsigned char>(at[1]);
+  return byte < 0x20 || byte == 0x7f || (byte == 0xc2 && next >= 0x80 && next < 0xa0);
+}
+
 // Brings the path into its one form in `buffer`; an errno, or 0.
 int normalise(const char* path, char (&buffer)[TALLY_TAG_PATH_MAX + 1], Path* result) {
   if (path == nullptr) return EINVAL;
@@ -66,7 +73,7 @@ int normalise(const char* path, char (&buffer)[TALLY_TAG_PATH_MAX + 1], Path* re
       buffer[length++] = '/';
     }
     if (*at == '/') continue;
-    if (static_cast<unsigned char>(*at) < 0x20 || *at == 0x7f) return EINVAL;
+    if (is_control(at)) return EINVAL;
     if (length == TALLY_TAG_PATH_MAX) return ENAMETOOLONG;
     buffer[length++] = *at;
   }
@@ -111,6 +118,12 @@ void reap_retired(int most) {
     tag->next = g_unused;
     g_unused = tag;
   }
+}
+
+void retire(Tag* tag) {
+  tag->state.store(TagState::kRetired, std::memory_order_release);
+  tag->next_retired = g_retired;
+  g_retired = tag;
 }
 
 bool unlist(Tag** list, const Tag* tag) {
@@ -160,6 +173,18 @@ Tag* unused_tag(int* error) {
   return tag;
 }
 
+Path above(Path path) {
+  while (path.text[path.length - 1] != '/') --path.length;
+  return {path.text, path.length - 1};
+}
+
+// The tag of this path, or the nearest above it that there is.
+Tag* nearest(Path path) {
+  Tag* tag;
+  while ((tag = path.find()) == nullptr) path = above(path);
+  return tag;
+}
+
 int create(Path path, Tag** result) {
   Tag* tag = path.find();
   if (tag != nullptr) {
@@ -174,11 +199,8 @@ int create(Path path, Tag** result) {
     *result = tag;
     return 0;
   }
-  Path above = path;
-  while (above.text[above.length - 1] != '/') --above.length;
-  --above.length;
   Tag* parent;
-  if (int error = create(above, &parent)) return error;
+  if (int error = create(above(path), &parent)) return error;
   int error = 0;
   char* name = static_cast<char*>(meta::allocate(path.length + 1));
   if (name == nullptr) return ENOMEM;
@@ -208,6 +230,11 @@ Tag* find_tag(uint32_t id) {
   return tag->state.load(std::memory_order_seq_cst) == TagState::kUnused ? nullptr : tag;
 }
 
+Tag* taking_tag(uint32_t id) {
+  Tag* tag = find_tag(id);
+  return tag != nullptr && tag->is_live() && id != kOwnTag ? tag : nullptr;
+}
+
 Tag* root_tag() { return &g_root; }
 uint32_t tag_limit() { return g_limit.load(std::memory_order_acquire); }
 
@@ -217,9 +244,15 @@ int create_tag(const char* path, uint32_t* id) {
   if (int error = normalise(path, buffer, &normal)) return error;
   LockGuard guard(tags_lock);
   reap_retired(16);
+  const Tag* had = nearest(normal);
   Tag* tag;
   int error = create(normal, &tag);
-  if (error == 0) *id = tag->id;
+  if (error == 0) {
+    *id = tag->id;
+  } else {
+    // The parents that it made go again.
+    for (Tag* made = nearest(normal); made != had; made = made->parent) retire(made);
+  }
   return error;
 }
 
@@ -238,9 +271,7 @@ int retire_tag(uint32_t id) {
   LockGuard guard(tags_lock);
   Tag* tag = find_tag(id);
   if (tag == nullptr || !tag->is_live() || id == kRootTag || id == kOwnTag) return EINVAL;
-  tag->state.store(TagState::kRetired, std::memory_order_release);
-  tag->next_retired = g_retired;
-  g_retired = tag;
+  retire(tag);
   retirements.fetch_add(1, std::memory_order_release);
   return 0;
 }

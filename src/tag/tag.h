@@ -6,6 +6,8 @@
 #include <cstdint>
 
 #include "base/config.h"
+#include "base/gauge.h"
+#include "memory/meta.h"
 #include "os/lock.h"
 
 namespace tally::core {
@@ -14,34 +16,20 @@ inline constexpr uint32_t kRootTag = 0;
 inline constexpr uint32_t kOwnTag = 1;  // "/tally": our metadata
 inline constexpr uint32_t kNoTag = ~0U;
 
-// A figure and the highest it ever was.
-struct Gauge {
-  std::atomic<uint64_t> now{0};
-  std::atomic<uint64_t> peak{0};
-
-  void add(uint64_t n) {
-    uint64_t value = now.fetch_add(n, std::memory_order_relaxed) + n;
-    uint64_t high = peak.load(std::memory_order_relaxed);
-    while (value > high && !peak.compare_exchange_weak(high, value, std::memory_order_relaxed)) {
-    }
-  }
-  void sub(uint64_t n) { now.fetch_sub(n, std::memory_order_release); }
-};
-
 enum class TagState : uint8_t {
   kUnused,  // an id that may be given out
   kLive,
   kRetired,  // takes no new blocks; unused again when nothing of it is left
 };
 
-// total.now = own.now + sum of the children's total.now. A tag may be given out again only with no
-// heaps, own.now = 0 and no children.
+// total.now = own.now + sum of the children's total.now; the root's is meta::process. A tag may be
+// given out again only with no heaps, own.now = 0 and no children.
 //
 // Who writes: `any` any thread, atomically; `lock` under the lock of tags; `const` until the id is
 // used again.
 struct Tag {
   Gauge own{};                                // any: footprint of its slabs and large blocks
-  Gauge total{};                              // any: likewise with all below it
+  Gauge total{};                              // any: likewise with all below it; not the root's
   std::atomic<uint64_t> large_live_bytes{};   // any
   std::atomic<uint64_t> large_live_blocks{};  // any
   std::atomic<uint64_t> large_allocs{};       // any: ever
@@ -62,10 +50,12 @@ struct Tag {
   // Bytes are taken for this tag, or given back: counted for it and for all above it.
   void charge(size_t bytes) {
     own.add(bytes);
-    for (Tag* tag = this; tag != nullptr; tag = tag->parent) tag->total.add(bytes);
+    for (Tag* tag = this; tag->parent != nullptr; tag = tag->parent) tag->total.add(bytes);
+    meta::process.add(bytes);
   }
   void uncharge(size_t bytes) {
-    for (Tag* tag = this; tag != nullptr; tag = tag->parent) tag->total.sub(bytes);
+    for (Tag* tag = this; tag->parent != nullptr; tag = tag->parent) tag->total.sub(bytes);
+    meta::process.sub(bytes);
     own.sub(bytes);  // last: at zero a retired tag may become another
   }
   // The nearest tag upwards that takes new blocks.
@@ -95,6 +85,8 @@ class TagReader {
 
 // The tag of an id, or nullptr if no tag has it. Never blocks.
 Tag* find_tag(uint32_t id);
+// Likewise, if it takes new blocks.
+Tag* taking_tag(uint32_t id);
 // The root, from the first instruction of the process.
 Tag* root_tag();
 

@@ -95,9 +95,35 @@ TEST(Allocate, ATagThatTakesNoBlocksIsRefused) {
   tally_tag_retire(retired);
   for (uint32_t tag : {retired, kOwnTag, kNoTag, uint32_t{60000}, tag_limit()}) {
     errno = 0;
-    EXPECT_EQ(allocate_tagged(tag, 16), nullptr);
+    EXPECT_EQ(tally_malloc(tag, 16), nullptr);
     EXPECT_EQ(errno, EINVAL);
   }
+}
+
+// As when another thread retires it between the caller's look and ours.
+TEST(Allocate, ATagThatWasRetiredMeanwhileGetsNoHeap) {
+  uint32_t id = make_tag("/unit/allocate/meanwhile");
+  Tag* tag = find_tag(id);
+  tally_tag_retire(id);
+  errno = 0;
+  EXPECT_EQ(allocate_tagged(tag, 16), nullptr);
+  EXPECT_EQ(errno, EINVAL);
+  EXPECT_EQ(allocate_aligned(tag, 64, 16), nullptr);
+  EXPECT_EQ(allocate_zeroed(tag, 1 * MiB), nullptr);
+  EXPECT_EQ(tag->heaps.load(), 0U);
+}
+
+TEST(Allocate, BesideABlockOfARetiredTagThereIsMore) {
+  uint32_t id = make_tag("/unit/allocate/beside");
+  void* p = tally_malloc(id, 100);
+  tally_tag_retire(id);
+  on_thread([&] {
+    void* q = allocate_beside(find_tag(id), 100);
+    ASSERT_NE(q, nullptr);
+    EXPECT_EQ(tally_tag_of(q), id);
+    release_block(q);
+  });
+  release_block(p);
 }
 
 TEST(Allocate, ErrnoIsKeptOnSuccess) {
@@ -115,7 +141,7 @@ TEST(Allocate, WithoutMemorySaysSoAndGoesOnWhenThereIsSome) {
     fake_os::Failing no_maps(fake_os::kMap);
     for (;;) {
       errno = 0;
-      void* p = allocate_tagged(tag, 50000);
+      void* p = tally_malloc(tag, 50000);
       if (p == nullptr) break;
       blocks.push_back(p);
       ASSERT_LT(blocks.size(), 10000U);
@@ -123,7 +149,7 @@ TEST(Allocate, WithoutMemorySaysSoAndGoesOnWhenThereIsSome) {
     EXPECT_EQ(errno, ENOMEM);
     EXPECT_EQ(own(tag).live_blocks, blocks.size());
   }
-  blocks.push_back(allocate_tagged(tag, 50000));
+  blocks.push_back(tally_malloc(tag, 50000));
   EXPECT_NE(blocks.back(), nullptr);
   for (void* p : blocks) release_block(p);
   EXPECT_EQ(own(tag).live_blocks, 0U);

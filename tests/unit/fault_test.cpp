@@ -161,7 +161,7 @@ class Workload {
 void expect_nothing_left() {
   core::purge_all();
   tally_stats_t root = stats(TALLY_TAG_ROOT);
-  uint64_t metadata = meta::footprint_bytes();
+  uint64_t metadata = meta::footprint.now.load();
   EXPECT_EQ(root.total.footprint_bytes, metadata);
   EXPECT_EQ(root.own.live_blocks, 0U);
   for (const Chunk* chunk = all_chunks.load(); chunk != nullptr; chunk = chunk->next_chunk) {

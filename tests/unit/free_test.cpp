@@ -27,8 +27,16 @@ TEST(Free, FindsTheBlockThatStartsThereAndNoOther) {
   EXPECT_EQ(find_block(reinterpret_cast<void*>(UINTPTR_MAX)), nullptr);
 }
 
+// As when a slab turns into a large block while somebody asks about a pointer that is not his.
+TEST(Free, ALargeBlockHasNoSmallOnes) {
+  auto* p = static_cast<char*>(allocate(300000));
+  EXPECT_FALSE(slab_of(p)->is_block(p));
+  EXPECT_FALSE(slab_of(p)->is_block(p + 64));
+  release_block(p);
+}
+
 TEST(Free, BlocksNeverHandedOutAreNone) {
-  auto* p = static_cast<char*>(allocate_tagged(make_tag("/unit/free/never"), 1024));
+  auto* p = static_cast<char*>(tally_malloc(make_tag("/unit/free/never"), 1024));
   const Slab* slab = slab_of(p);
   EXPECT_EQ(find_block(slab->block_at(slab->carved.load())), nullptr);
   EXPECT_EQ(find_block(slab->block_at(slab->capacity - 1)), nullptr);

@@ -139,6 +139,7 @@ TEST_F(LargeTest, WithoutMemoryNothingChanges) {
   }
   EXPECT_EQ(allocate(SIZE_MAX), nullptr);
   EXPECT_EQ(allocate(size_t{1} << 62), nullptr);
+  EXPECT_EQ(tag_->own.peak.load(), 2 * MiB) << "what was refused is in no peak";
   EXPECT_TRUE(is_filled(p, 2 * MiB, 5));
   expect_counts(1, 2 * MiB);
   tally_free(p);
@@ -154,6 +155,35 @@ TEST_F(LargeTest, AFailureFirstGivesBackWhatIsKept) {
   ASSERT_NE(p, nullptr) << "the second try, after the purge";
   tally_free(p);
   expect_counts(0, 0);
+}
+
+TEST_F(LargeTest, ShrinkingNeverFails) {
+  void* small = tally_malloc(tag_->id, 4000);
+  void* large = tally_malloc(tag_->id, 40 * MiB);
+  // Nothing of the sizes asked for is at hand.
+  fake_os::Failing none(fake_os::kMap | fake_os::kRemap);
+  std::vector<void*> taken;
+  for (size_t n : {1200U, 300000U}) {
+    while (void* p = tally_malloc(tag_->id, n)) taken.push_back(p);
+  }
+  errno = 1234;
+  EXPECT_EQ(tally_realloc(TALLY_TAG_NONE, small, 1200), small);
+  EXPECT_EQ(tally_realloc(TALLY_TAG_NONE, large, 300000), large);
+  EXPECT_EQ(errno, 1234);
+  EXPECT_EQ(tally_realloc(TALLY_TAG_NONE, small, 500000), nullptr);
+  EXPECT_EQ(errno, ENOMEM);
+  for (void* p : taken) tally_free(p);
+  tally_free(small);
+  tally_free(large);
+}
+
+TEST_F(LargeTest, WhatItGrowsByIsAskedFor) {
+  void* p = tally_malloc(tag_->id, 2 * MiB);
+  p = tally_realloc(TALLY_TAG_NONE, p, 50 * MiB);
+  EXPECT_EQ(own(tag_->id).requested_bytes, 50 * MiB);
+  p = tally_realloc(TALLY_TAG_NONE, p, 10 * MiB);
+  EXPECT_EQ(own(tag_->id).requested_bytes, 50 * MiB);
+  tally_free(p);
 }
 
 // Realloc through the API, against a copy of the content.

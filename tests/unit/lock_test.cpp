@@ -30,11 +30,28 @@ TEST(Lock, TryDoesNotWait) {
   });
 }
 
-TEST(Lock, ResetOpensItForWhoeverHeldIt) {
+TEST(Lock, AroundAForkItIsHeldOnce) {
   Lock lock;
-  on_thread([&] { lock.acquire(); });
-  EXPECT_FALSE(lock.try_acquire());
-  lock.reset();
+  lock.acquire_for_fork();
+  EXPECT_TRUE(lock.held_by_me());
+  lock.release_after_fork();
+  EXPECT_FALSE(lock.held_by_me());
+  lock.acquire_for_fork();
+  lock.reset_after_fork();
+  EXPECT_FALSE(lock.held_by_me());
+}
+
+// The fork was made in a signal handler that interrupted the holder.
+TEST(Lock, AroundAForkItStaysWithItsHolder) {
+  Lock lock;
+  lock.acquire();
+  lock.acquire_for_fork();
+  lock.release_after_fork();
+  EXPECT_TRUE(lock.held_by_me());
+  lock.acquire_for_fork();
+  lock.reset_after_fork();
+  EXPECT_TRUE(lock.held_by_me());
+  lock.release();
   EXPECT_TRUE(lock.try_acquire());
   lock.release();
 }

@@ -35,18 +35,18 @@ TEST(Meta, WhatCameBackIsUsedAgain) {
 }
 
 TEST(Meta, IsCounted) {
-  size_t used = meta::used_bytes(), footprint = meta::footprint_bytes();
+  size_t used = meta::used_bytes(), footprint = meta::footprint.now.load();
   void* small = meta::allocate(100);
   EXPECT_EQ(meta::used_bytes(), used + 128);
   void* large = meta::allocate(1000000);
   EXPECT_EQ(meta::used_bytes(), used + 128 + (size_t{1} << 20));
-  EXPECT_GE(meta::footprint_bytes(), footprint + (size_t{1} << 20));
-  EXPECT_GE(meta::peak_bytes(), meta::footprint_bytes());
+  EXPECT_GE(meta::footprint.now.load(), footprint + (size_t{1} << 20));
+  EXPECT_GE(meta::footprint.peak.load(), meta::footprint.now.load());
   meta::release(large, 1000000);
   meta::release(small, 100);
   EXPECT_EQ(meta::used_bytes(), used);
-  EXPECT_LE(meta::footprint_bytes(), footprint + os::page_size());
-  EXPECT_GE(meta::footprint_bytes(), meta::used_bytes());
+  EXPECT_LE(meta::footprint.now.load(), footprint + os::page_size());
+  EXPECT_GE(meta::footprint.now.load(), meta::used_bytes());
 }
 
 TEST(Meta, TheFootprintIsWholePagesAndNeverLessThanWhatIsUsed) {
@@ -64,8 +64,8 @@ TEST(Meta, TheFootprintIsWholePagesAndNeverLessThanWhatIsUsed) {
       held[which] = held.back();
       held.pop_back();
     }
-    ASSERT_GE(meta::footprint_bytes(), meta::used_bytes());
-    ASSERT_EQ(meta::footprint_bytes() % os::page_size(), 0U);
+    ASSERT_GE(meta::footprint.now.load(), meta::used_bytes());
+    ASSERT_EQ(meta::footprint.now.load() % os::page_size(), 0U);
   }
   for (auto [p, bytes] : held) meta::release(p, bytes);
 }

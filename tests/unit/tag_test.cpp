@@ -90,6 +90,19 @@ TEST(Tag, AFailedCreateLeavesNothing) {
   EXPECT_EQ(tag_limit(), limit);
 }
 
+TEST(Tag, WithoutIdsACreateLeavesNoParents) {
+  std::vector<uint32_t> ids;
+  uint32_t id;
+  while (create(("full/" + std::to_string(ids.size())).c_str(), &id) == 0) ids.push_back(id);
+  ASSERT_EQ(retire_tag(ids.back()), 0);
+  EXPECT_EQ(create("parent/child", &id), ENOSPC) << "one is left, two are needed";
+  EXPECT_EQ(look_up("parent"), ENOENT);
+  EXPECT_EQ(create("alone", &id), 0) << "the one is still there";
+  retire_tag(id);
+  ids.pop_back();
+  for (uint32_t each : ids) retire_tag(each);
+}
+
 TEST(Tag, RetiredIsNotFoundUntilItIsRevived) {
   uint32_t id = created("/gone/soon");
   find_tag(id)->charge(100);
@@ -208,7 +221,7 @@ TEST(Tag, ChargesCountUpwardsAndPeaksStay) {
   Tag* leaf = find_tag(created("/sum/leaf"));
   Tag* other = find_tag(created("/sum/other"));
   Tag* top = leaf->parent;
-  uint64_t root = root_tag()->total.now.load();
+  uint64_t root = meta::process.now.load();
   leaf->charge(100);
   other->charge(50);
   leaf->uncharge(70);
@@ -217,7 +230,7 @@ TEST(Tag, ChargesCountUpwardsAndPeaksStay) {
   EXPECT_EQ(top->own.now.load(), 0U);
   EXPECT_EQ(top->total.now.load(), 80U);
   EXPECT_EQ(top->total.peak.load(), 150U);
-  EXPECT_EQ(root_tag()->total.now.load(), root + 80);
+  EXPECT_EQ(meta::process.now.load(), root + 80);
   leaf->uncharge(30);
   other->uncharge(50);
   EXPECT_EQ(top->total.now.load(), 0U);

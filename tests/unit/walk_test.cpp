@@ -188,8 +188,8 @@ TEST_F(WalkTest, TheProcess) {
   EXPECT_STREQ(snapshot->backend, "os");
   EXPECT_GT(snapshot->process.rss_bytes, 0U);
   EXPECT_EQ(snapshot->process.mapped_bytes, backend::held_bytes());
-  EXPECT_EQ(snapshot->process.metadata_bytes, meta::footprint_bytes());
-  EXPECT_EQ(snapshot.find(kOwnTag)->own.footprint_bytes, meta::footprint_bytes());
+  EXPECT_EQ(snapshot->process.metadata_bytes, meta::footprint.now.load());
+  EXPECT_EQ(snapshot.find(kOwnTag)->own.footprint_bytes, meta::footprint.now.load());
   EXPECT_EQ(snapshot.find(kOwnTag)->own.live_bytes, meta::used_bytes());
   EXPECT_GE(snapshot->process.footprint_bytes, snapshot->process.live_bytes);
 }
