@@ -31,11 +31,12 @@ class AddressMap {
       size_t in_root = slot >> kLeafBits;
       asm("addq %c3(%1,%2,8), %0"
           : "+r"(leaf)
-          : "r"(this), "r"(in_root), "i"(offsetof(AddressMap, root_)), "m"(root_));
+          : "r"(this), "r"(in_root), "i"(offsetof(AddressMap, root_))
+          : "memory");
       asm("addq %c3(%1,%2,8), %0"
           : "+r"(slab)
-          : "r"(leaf), "r"(in_leaf), "i"(offsetof(AddressMap, no_leaf_)),
-            "m"(*reinterpret_cast<const AddressMap*>(leaf)));
+          : "r"(leaf), "r"(in_leaf), "i"(offsetof(AddressMap, no_leaf_))
+          : "memory");
       return reinterpret_cast<Slab*>(slab);
     }
     uintptr_t leaf = address(this) + load(root_[slot >> kLeafBits]);
