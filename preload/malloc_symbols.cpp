@@ -1,4 +1,5 @@
-// The malloc family's C names, a line each. The rules are in src/api.
+// The malloc family's C names, a line each. The rules are in src/api; what is made of these alone
+// is in malloc_combined.cpp.
 #include "api/malloc_api.h"
 
 #define TALLY_EXPORT __attribute__((visibility("default"), used))
@@ -11,15 +12,6 @@ TALLY_EXPORT void* malloc(size_t n) noexcept { return api::malloc(n); }
 TALLY_EXPORT void free(void* p) noexcept { api::free(p); }
 TALLY_EXPORT void* calloc(size_t count, size_t size) noexcept { return api::calloc(count, size); }
 TALLY_EXPORT void* realloc(void* p, size_t n) noexcept { return api::realloc(p, n); }
-TALLY_EXPORT void* reallocarray(void* p, size_t count, size_t size) noexcept {
-  return api::reallocarray(p, count, size);
-}
-TALLY_EXPORT void* reallocf(void* p, size_t n) noexcept { return api::reallocf(p, n); }
-TALLY_EXPORT void cfree(void* p) noexcept { api::free(p); }
-TALLY_EXPORT void free_sized(void* p, size_t /*n*/) noexcept { api::free(p); }
-TALLY_EXPORT void free_aligned_sized(void* p, size_t /*alignment*/, size_t /*n*/) noexcept {
-  api::free(p);
-}
 
 TALLY_EXPORT void* aligned_alloc(size_t alignment, size_t n) noexcept {
   return api::aligned_alloc(alignment, n);
@@ -30,8 +22,6 @@ TALLY_EXPORT void* memalign(size_t alignment, size_t n) noexcept {
 TALLY_EXPORT int posix_memalign(void** result, size_t alignment, size_t n) noexcept {
   return api::posix_memalign(result, alignment, n);
 }
-TALLY_EXPORT void* valloc(size_t n) noexcept { return api::valloc(n); }
-TALLY_EXPORT void* pvalloc(size_t n) noexcept { return api::pvalloc(n); }
 
 TALLY_EXPORT size_t malloc_usable_size(void* p) noexcept { return api::malloc_usable_size(p); }
 TALLY_EXPORT int malloc_trim(size_t pad) noexcept { return api::malloc_trim(pad); }

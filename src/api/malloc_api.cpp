@@ -8,7 +8,6 @@
 #include "heap/large.h"
 #include "heap/purge.h"
 #include "os/libc.h"
-#include "os/os.h"
 #include "stats/render.h"
 #include "stats/walk.h"
 
@@ -76,17 +75,6 @@ void* resize(Tag* tag, void* p, size_t n) {
 
 void* realloc(void* p, size_t n) { return p == nullptr ? malloc(n) : resize(nullptr, p, n); }
 
-void* reallocarray(void* p, size_t count, size_t size) {
-  size_t n;
-  return multiply(count, size, &n) ? realloc(p, n) : fail(ENOMEM);
-}
-
-void* reallocf(void* p, size_t n) {
-  void* block = realloc(p, n);
-  if (block == nullptr && n != 0) free(p);
-  return block;
-}
-
 void* aligned_alloc(size_t alignment, size_t n) {
   return allocate_aligned_checked(nullptr, alignment, n);
 }
@@ -106,13 +94,6 @@ int posix_memalign(void** result, size_t alignment, size_t n) {
   if (block == nullptr) return ENOMEM;
   *result = block;
   return 0;
-}
-
-void* valloc(size_t n) { return allocate_aligned(nullptr, os::page_size(), n); }
-
-void* pvalloc(size_t n) {
-  size_t rounded = round_up(n, os::page_size());
-  return rounded < n ? fail(ENOMEM) : valloc(max_of(rounded, os::page_size()));
 }
 
 size_t malloc_usable_size(const void* p) {

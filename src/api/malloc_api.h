@@ -1,5 +1,5 @@
 // The malloc family's rules: arguments, overflow, errno, what realloc keeps. preload/ gives these
-// their C names.
+// their C names, and combines them to the rest of the family.
 #pragma once
 
 #include <malloc.h>
@@ -16,16 +16,12 @@ inline void free(void* p) { release_block(p); }
 
 void* calloc(size_t count, size_t size);
 void* realloc(void* p, size_t n);
-void* reallocarray(void* p, size_t count, size_t size);
-void* reallocf(void* p, size_t n);
 
 // EINVAL unless the alignment is a power of two; n need not be a multiple of it, as in glibc.
 void* aligned_alloc(size_t alignment, size_t n);
 // The alignment is rounded up to a power of two, as in glibc.
 void* memalign(size_t alignment, size_t n);
 int posix_memalign(void** result, size_t alignment, size_t n);
-void* valloc(size_t n);
-void* pvalloc(size_t n);
 
 size_t malloc_usable_size(const void* p);
 

@@ -43,19 +43,29 @@ const char* const* environment();
 [[noreturn]] void abort_process();
 // "USR2", "SIGUSR2" and "12" are all 12; 0 if it is no signal that can be caught.
 int parse_signal(const char* name);
-// Calls `handler` when the signal comes. Through libc, so that the program sees it.
+// Calls `handler` when the signal comes; false if that was refused. Through libc, so that the
+// program sees it.
 bool on_signal(int signal, void (*handler)(int));
 
 // ---- Files. `fd` is one of the caller's, never closed here.
 
+// A pipe that nobody reads any more makes it fail, without a SIGPIPE.
 bool write_all(int fd, const char* text, size_t length);
 // Writes through a file beside it that is renamed to `path` at the end, so that a reader sees all
 // or nothing. `write` gets a descriptor and `arg`. False if any step failed: `path` is then as
-// before.
+// before. A device, a FIFO, and a link that the user or root made are written into instead.
 bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg);
 // Another descriptor for the same file, out of the program's way; -1 if there is none.
 int keep_descriptor(int fd);
-int last_error();  // of the last failed write_all or replace_file on this thread
+void drop_descriptor(int fd);  // of keep_descriptor
+// What a descriptor leads to, whatever its number is.
+struct FileId {
+  bool is_open = false;
+  uint64_t device = 0, inode = 0;
+  bool operator==(const FileId&) const = default;
+};
+FileId file_id(int fd);
+int last_error();  // of the last failed write_all, replace_file or on_signal on this thread
 const char* error_text(int error);
 
 // ---- Threads.

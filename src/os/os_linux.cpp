@@ -10,12 +10,14 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "base/config.h"
+#include "base/check.h"
 #include "base/math.h"
+#include "base/options.h"
 #include "base/text.h"
 #include "os/os.h"
 
@@ -102,6 +104,58 @@ constinit thread_local int t_last_error = 0;
 bool fail(long result) {
   t_last_error = static_cast<int>(-result);
   return false;
+}
+
+bool look_at(int folder, const char* path, int flags, struct stat* found) {
+  return !failed(system_call(__NR_newfstatat, folder, as_long(path), as_long(found), flags));
+}
+
+// For the length of its scope a pipe without a reader sends this thread no signal: a report must
+// not end the program.
+class NoPipeSignal {
+ public:
+  NoPipeSignal() {
+    system_call(__NR_rt_sigprocmask, SIG_BLOCK, as_long(&kSet), as_long(&blocked_), sizeof kSet);
+    if ((blocked_ & kSet) != 0) system_call(__NR_rt_sigpending, as_long(&pending_), sizeof kSet);
+  }
+  ~NoPipeSignal() {
+    if ((blocked_ & kSet) != 0) return;
+    system_call(__NR_rt_sigprocmask, SIG_UNBLOCK, as_long(&kSet), 0, sizeof kSet);
+  }
+  NoPipeSignal(const NoPipeSignal&) = delete;
+  NoPipeSignal& operator=(const NoPipeSignal&) = delete;
+  // Takes away the signal that our write brought, but none that waited before.
+  void consume() {
+    constexpr timespec kNow = {};
+    if ((pending_ & kSet) != 0) return;
+    system_call(__NR_rt_sigtimedwait, as_long(&kSet), 0, as_long(&kNow), sizeof kSet);
+  }
+
+ private:
+  static constexpr uint64_t kSet = uint64_t{1} << (SIGPIPE - 1);  // as the kernel has it
+  uint64_t blocked_ = 0, pending_ = 0;
+};
+
+// How to open what stands at `path` to write into it; 0 if it is to be replaced, as a regular file
+// is, and a link by which somebody else may lead us to a third one's file.
+TALLY_NOINLINE int flags_to_write_into(const char* path) {
+  struct stat there;
+  if (!look_at(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &there) || S_ISREG(there.st_mode)) return 0;
+  constexpr int kFlags = O_WRONLY | O_NOCTTY | O_NONBLOCK;  // a FIFO without a reader: an error
+  if (!S_ISLNK(there.st_mode)) return kFlags | O_NOFOLLOW;
+  if (there.st_uid != 0 && there.st_uid != static_cast<uid_t>(system_call(__NR_geteuid))) return 0;
+  // /dev/stderr and its like lead to what the program writes too.
+  bool is_shared = strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0;
+  return kFlags | (is_shared ? O_APPEND : O_CREAT | O_TRUNC);
+}
+
+bool write_into(const char* path, int flags, bool (*write)(int fd, void* arg), void* arg) {
+  long fd = open_file(path, flags, 0600);
+  if (failed(fd)) return fail(fd);
+  system_call(__NR_fcntl, fd, F_SETFL, flags & O_APPEND);  // from here on it may wait
+  bool ok = write(static_cast<int>(fd), arg);
+  close_file(fd);
+  return ok;
 }
 
 }  // namespace
@@ -225,7 +279,8 @@ int parse_signal(const char* name) {
   int number = 0;
   const char* at = name;
   while (*at >= '0' && *at <= '9' && number < 1000) number = number * 10 + (*at++ - '0');
-  bool catchable = number >= 1 && number <= 64 && number != SIGKILL && number != SIGSTOP;
+  bool catchable = number >= 1 && number <= 64 && number != SIGKILL && number != SIGSTOP &&
+                   number != 32 && number != 33;  // libc's own
   return *name != 0 && *at == 0 && catchable ? number : 0;
 }
 
@@ -235,15 +290,17 @@ bool on_signal(int signal, void (*handler)(int)) {
   action.sa_handler = handler;
   action.sa_flags = SA_RESTART;
   int error = errno;
-  bool ok = sigaction(signal, &action, nullptr) == 0;
+  bool ok = sigaction(signal, &action, nullptr) == 0 || fail(-errno);
   errno = error;
   return ok;
 }
 
 bool write_all(int fd, const char* text, size_t length) {
+  NoPipeSignal no_signal;
   while (length != 0) {
     long written = system_call(__NR_write, fd, as_long(text), static_cast<long>(length));
     if (written == -EINTR) continue;
+    if (written == -EPIPE) no_signal.consume();
     if (written <= 0) return fail(written == 0 ? -EIO : written);
     text += written;
     length -= static_cast<size_t>(written);
@@ -252,9 +309,13 @@ bool write_all(int fd, const char* text, size_t length) {
 }
 
 bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg) {
-  char beside[4096];
+  if (int flags = flags_to_write_into(path)) return write_into(path, flags, write, arg);
+  // Two threads may do this at once, and on the smallest of stacks, in a signal handler.
+  static constinit std::atomic<uint32_t> serial{0};
+  char beside[2 * kOptionPathMax + 64];
   TextWriter name(beside, sizeof beside - 1);
   name.put(path).put(".tmp.").number(static_cast<uint64_t>(process_id()));
+  name.put('.').number(serial.fetch_add(1, std::memory_order_relaxed));
   if (name.used() != name.length()) return fail(-ENAMETOOLONG);
   beside[name.used()] = 0;
   // What a killed process of the same number left here is in the way of O_EXCL, which keeps us off
@@ -277,6 +338,14 @@ int keep_descriptor(int fd) {
   constexpr int kOutOfTheWay = 200;
   long copy = system_call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, kOutOfTheWay);
   return failed(copy) ? -1 : static_cast<int>(copy);
+}
+
+void drop_descriptor(int fd) { close_file(fd); }
+
+FileId file_id(int fd) {
+  struct stat found;
+  if (!look_at(fd, "", AT_EMPTY_PATH, &found)) return {};
+  return {true, found.st_dev, found.st_ino};
 }
 
 int last_error() { return t_last_error; }

@@ -20,14 +20,38 @@ struct Text {
   }
 };
 
-bool read_number(Text value, uint64_t most, uint64_t* number) {
-  *number = 0;
+bool same_letters(Text name, const char* key) {
+  if (strlen(key) != name.length) return false;
+  for (size_t i = 0; i < name.length; ++i) {
+    char c = name.start[i];
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    if (c != key[i]) return false;
+  }
+  return true;
+}
+
+bool is_one_of(Text value, const char* const (&words)[4]) {
+  for (const char* word : words) {
+    if (same_letters(value, word)) return true;
+  }
+  return false;
+}
+
+bool has_only_digits(Text value) {
   for (size_t i = 0; i < value.length; ++i) {
     if (value.start[i] < '0' || value.start[i] > '9') return false;
+  }
+  return value.length != 0;
+}
+
+bool read_number(Text value, uint64_t most, uint64_t* number) {
+  if (!has_only_digits(value)) return false;
+  *number = 0;
+  for (size_t i = 0; i < value.length; ++i) {
     *number = *number * 10 + static_cast<uint64_t>(value.start[i] - '0');
     if (*number > most) return false;
   }
-  return value.length != 0;
+  return true;
 }
 
 bool copy_path(Text value, char (&path)[kOptionPathMax]) {
@@ -39,8 +63,9 @@ bool copy_path(Text value, char (&path)[kOptionPathMax]) {
 
 bool set_backend(Text value) { return value.is("os"); }
 bool set_check(Text value) {
+  if (!value.is("0") && !value.is("1")) return false;
   options.check = value.is("1");
-  return value.is("0") || value.is("1");
+  return true;
 }
 
 bool set_dump_path(Text value) { return copy_path(value, options.dump_path); }
@@ -48,7 +73,10 @@ bool set_dump_path(Text value) { return copy_path(value, options.dump_path); }
 bool set_dump_signal(Text value) {
   char name[16];
   if (value.length >= sizeof name) return false;
-  memcpy(name, value.start, value.length);
+  for (size_t i = 0; i < value.length; ++i) {
+    char c = value.start[i];
+    name[i] = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  }
   name[value.length] = 0;
   int signal = os::parse_signal(name);
   if (signal != 0) options.dump_signal = signal;
@@ -69,10 +97,14 @@ bool set_purge_ms(Text value) {
 }
 
 bool set_report(Text value) {
-  bool is_switch = value.is("0") || value.is("1");
-  if (!is_switch && !copy_path(value, options.report_path)) return false;
-  if (is_switch) options.report_path[0] = 0;
-  options.report = !value.is("0");
+  bool on = is_one_of(value, {"1", "yes", "true", "on"});
+  bool off = is_one_of(value, {"0", "no", "false", "off"});
+  if (on || off) {
+    options.report_path[0] = 0;
+  } else if (has_only_digits(value) || !copy_path(value, options.report_path)) {
+    return false;
+  }
+  options.report = !off;
   return true;
 }
 
@@ -122,16 +154,6 @@ void put_expected(TextWriter& out, const Option* option) {
   out.put("expected ").put(option->accepts);
 }
 
-bool same_letters(Text name, const char* key) {
-  if (strlen(key) != name.length) return false;
-  for (size_t i = 0; i < name.length; ++i) {
-    char c = name.start[i];
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    if (c != key[i]) return false;
-  }
-  return true;
-}
-
 // `pair` is the whole "name=value" or "key:value", of which the first `name` bytes are the name.
 void apply(const char* prefix, Text pair, size_t name_length) {
   Text name = {pair.start, name_length};
@@ -151,6 +173,12 @@ size_t find(Text text, char c) {
                        : static_cast<size_t>(static_cast<const char*>(at) - text.start);
 }
 
+Text without_spaces(Text text) {
+  for (; text.length != 0 && text.start[0] == ' '; --text.length) ++text.start;
+  while (text.length != 0 && text.start[text.length - 1] == ' ') --text.length;
+  return text;
+}
+
 constexpr char kPrefix[] = "TALLY_";
 constexpr size_t kPrefixLength = sizeof kPrefix - 1;
 
@@ -160,6 +188,7 @@ void read_conf(const char* conf) {
     Text pair = {rest.start, find(rest, ',')};
     size_t taken = min_of(pair.length + 1, rest.length);
     rest = {rest.start + taken, rest.length - taken};
+    pair = without_spaces(pair);
     if (pair.length != 0) apply("TALLY_CONF ", pair, find(pair, ':'));
   }
 }

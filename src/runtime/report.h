@@ -6,7 +6,8 @@ namespace tally::core {
 // TALLY_REPORT: a table on stderr, or a file; JSON if its name ends in .json.
 void prepare_report();  // when options are known
 void report_at_exit();
-// TALLY_DUMP_SIGNAL: JSON to TALLY_DUMP_PATH. May run in a signal handler at any point.
-void dump_now();
+void let_go_of_stderr();  // in a forked child
+// TALLY_DUMP_SIGNAL: JSON to TALLY_DUMP_PATH, in the signal's handler, on whatever stack that has.
+void prepare_dumps();  // after prepare_report
 
 }  // namespace tally::core

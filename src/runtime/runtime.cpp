@@ -1,6 +1,5 @@
 // The life of the process: the first use, the constructor, fork, and the end.
 #include "base/check.h"
-#include "base/options.h"
 #include "heap/thread.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
@@ -45,9 +44,8 @@ void after_fork_in_child() {
   TagReader::count.store(0, std::memory_order_relaxed);
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
+  let_go_of_stderr();
 }
-
-void on_dump_signal(int /*signal*/) { dump_now(); }
 
 // 101 is the first priority that is not the implementation's: options hold before other
 // constructors run.
@@ -55,7 +53,7 @@ __attribute__((constructor(101))) void on_load() {
   read_options();
   prepare_report();
   RunningThread first;  // so that nothing of ours is left to do in the middle of the program
-  if (options.dump_signal != 0) os::on_signal(options.dump_signal, on_dump_signal);
+  prepare_dumps();
 }
 
 __attribute__((destructor(101))) void on_unload() { report_at_exit(); }

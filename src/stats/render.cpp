@@ -95,8 +95,8 @@ void put_class(TextWriter& out, const tally_class_stats_t& row) {
 // ---- The table.
 
 // "1.50 MiB": three digits say enough.
-void put_bytes(TextWriter& out, uint64_t bytes, size_t width) {
-  static constexpr const char* kUnits[] = {" B  ", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
+void put_bytes(TextWriter& out, uint64_t bytes) {
+  static constexpr const char* kUnits[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
   unsigned unit = 0;
   uint64_t whole = bytes, hundredths = 0;
   while (whole >= 1024 && unit < 6) {
@@ -105,51 +105,118 @@ void put_bytes(TextWriter& out, uint64_t bytes, size_t width) {
     whole = bytes / scale;
     hundredths = (bytes % scale) / (scale / 128) * 100 / 128;
   }
-  char buffer[32];
-  TextWriter text(buffer, sizeof buffer);
-  text.number(whole);
+  out.number(whole);
   if (unit != 0 && whole < 10) {
-    text.put('.').number(hundredths / 10).number(hundredths % 10);
+    out.put('.').number(hundredths / 10).number(hundredths % 10);
   } else if (unit != 0 && whole < 100) {
-    text.put('.').number(hundredths / 10);
+    out.put('.').number(hundredths / 10);
   }
-  text.put(kUnits[unit]);
-  out.spaces(text.length() < width ? width - text.length() : 1).put(buffer, text.used());
+  out.put(kUnits[unit]);
 }
 
-void put_count(TextWriter& out, uint64_t n, size_t width) {
-  char buffer[20];
-  TextWriter text(buffer, sizeof buffer);
-  text.number(n);
-  out.spaces(text.length() < width ? width - text.length() : 1).put(buffer, text.used());
+// What a name takes on the screen.
+size_t width_of(const char* name) {
+  size_t width = 0;
+  for (; *name != 0; ++width) name += max_of(utf8_length(name), size_t{1});
+  return width;
 }
 
-constexpr size_t kBytesWidth = 12;
-constexpr size_t kCountWidth = 13;
-constexpr size_t kNameLeast = 8, kNameMost = 48;
-
-void put_heading(TextWriter& out, const char* name, size_t width) {
-  size_t length = strlen(name);
-  out.spaces(width > length ? width - length : 1).put(name);
-}
-
-void put_counts(TextWriter& out, const char* name, size_t name_width, const tally_counts& counts,
-                bool with_peak) {
-  size_t length = strlen(name);
-  out.put(name).spaces(length < name_width ? name_width - length : 0);
-  put_bytes(out, counts.live_bytes, kBytesWidth);
-  put_count(out, counts.live_blocks, kCountWidth);
-  put_bytes(out, counts.footprint_bytes, kBytesWidth);
-  if (with_peak) {
-    put_bytes(out, counts.peak_footprint_bytes, kBytesWidth);
-  } else {
-    out.spaces(kBytesWidth);
+// Laid out as tools/tally-dump does.
+class Table {
+ public:
+  Table(TextWriter& out, const tally_snapshot_t& snapshot) : out_(out) {
+    for (uint64_t i = 0; i < snapshot.tag_count; ++i) {
+      const tally_stats_t& tag = snapshot.tags[i];
+      name_width_ = max_of(name_width_, min_of(width_of(tag.name), kNameMost));
+      for (const Column& column : kColumns) {
+        total_.*column.figure += tag.own.*column.figure;
+        fit(column, tag.own);
+      }
+    }
+    // The tags had their peaks at different times: their sum is no peak.
+    for (const Column& column : kColumns) {
+      if (&column != kPeak) fit(column, total_);
+    }
   }
-  put_count(out, counts.alloc_count, kCountWidth);
-  put_count(out, counts.free_count, kCountWidth);
-  put_bytes(out, counts.requested_bytes, kBytesWidth);
-  out.put('\n');
-}
+
+  void put_heading() {
+    size_t blanks = put_name("TAG");
+    for (const Column& column : kColumns) {
+      out_.spaces(blanks + width(column) - strlen(column.heading)).put(column.heading);
+      blanks = kGap;
+    }
+    out_.put('\n');
+  }
+  void put_tag(const tally_stats_t& tag) { put_row(tag.name, tag.own, nullptr); }
+  void put_total() { put_row("total", total_, kPeak); }
+
+ private:
+  struct Column {
+    const char* heading;
+    uint64_t tally_counts::*figure;
+    bool is_bytes;
+  };
+  static constexpr Column kColumns[] = {
+      {"LIVE", &tally_counts::live_bytes, true},
+      {"BLOCKS", &tally_counts::live_blocks, false},
+      {"FOOTPRINT", &tally_counts::footprint_bytes, true},
+      {"PEAK", &tally_counts::peak_footprint_bytes, true},
+      {"ALLOCS", &tally_counts::alloc_count, false},
+      {"FREES", &tally_counts::free_count, false},
+      {"REQUESTED", &tally_counts::requested_bytes, true},
+  };
+  static constexpr const Column* kPeak = &kColumns[3];
+  static constexpr size_t kNameMost = 48;
+  static constexpr size_t kGap = 2;
+
+  size_t& width(const Column& column) { return widths_[&column - kColumns]; }
+
+  static void put_figure(TextWriter& out, const Column& column, uint64_t n) {
+    if (column.is_bytes) {
+      put_bytes(out, n);
+    } else {
+      out.number(n);
+    }
+  }
+  // "B" takes the room of "KiB", so that figures stand below each other.
+  static size_t blanks_after(const Column& column, uint64_t n) {
+    return column.is_bytes && n < 1024 ? 2 : 0;
+  }
+  static size_t length_of(const Column& column, uint64_t n) {
+    TextWriter counted(nullptr, 0);
+    put_figure(counted, column, n);
+    return counted.length() + blanks_after(column, n);
+  }
+  void fit(const Column& column, const tally_counts& counts) {
+    width(column) = max_of(
+        width(column), max_of(strlen(column.heading), length_of(column, counts.*column.figure)));
+  }
+
+  // These give back the blanks before what comes next: none are left at the end of a line.
+  size_t put_name(const char* name) {
+    out_.put(name);
+    return kGap + name_width_ - min_of(width_of(name), name_width_);
+  }
+  void put_row(const char* name, const tally_counts& counts, const Column* left_out) {
+    size_t blanks = put_name(name);
+    for (const Column& column : kColumns) {
+      uint64_t n = counts.*column.figure;
+      if (&column == left_out) {
+        blanks += width(column) + kGap;
+        continue;
+      }
+      out_.spaces(blanks + width(column) - length_of(column, n));
+      put_figure(out_, column, n);
+      blanks = kGap + blanks_after(column, n);
+    }
+    out_.put('\n');
+  }
+
+  TextWriter& out_;
+  tally_counts total_ = {};
+  size_t name_width_ = strlen("total");
+  size_t widths_[sizeof kColumns / sizeof *kColumns] = {};
+};
 
 bool write_fd(void* to, const char* text, size_t length) {
   return os::write_all(*static_cast<int*>(to), text, length);
@@ -191,39 +258,15 @@ void render_json(const tally_snapshot_t& snapshot, TextWriter& out) {
 }
 
 void render_table(const tally_snapshot_t& snapshot, TextWriter& out) {
-  size_t width = kNameLeast;
-  for (uint64_t i = 0; i < snapshot.tag_count; ++i) {
-    width = max_of(width, min_of(strlen(snapshot.tags[i].name), kNameMost));
-  }
   out.put("tally: process ").number(static_cast<uint64_t>(snapshot.pid)).put(", backend ");
   out.put(snapshot.backend).put(": where the memory is\n");
-  out.put("TAG").spaces(width - 3);
-  put_heading(out, "LIVE", kBytesWidth);
-  put_heading(out, "BLOCKS", kCountWidth);
-  put_heading(out, "FOOTPRINT", kBytesWidth);
-  put_heading(out, "PEAK", kBytesWidth);
-  put_heading(out, "ALLOCS", kCountWidth);
-  put_heading(out, "FREES", kCountWidth);
-  put_heading(out, "REQUESTED", kBytesWidth);
-  out.put('\n');
-  tally_counts sum = {};
-  for (uint64_t i = 0; i < snapshot.tag_count; ++i) {
-    const tally_counts& own = snapshot.tags[i].own;
-    put_counts(out, snapshot.tags[i].name, width, own, true);
-    sum.live_bytes += own.live_bytes;
-    sum.live_blocks += own.live_blocks;
-    sum.footprint_bytes += own.footprint_bytes;
-    sum.alloc_count += own.alloc_count;
-    sum.free_count += own.free_count;
-    sum.requested_bytes += own.requested_bytes;
-  }
-  put_counts(out, "total", width, sum, false);
-  out.put("resident");
-  put_bytes(out, snapshot.process.rss_bytes, 0);
-  out.put(", mapped");
-  put_bytes(out, snapshot.process.mapped_bytes, 0);
-  out.put(", metadata");
-  put_bytes(out, snapshot.process.metadata_bytes, 0);
+  Table table(out, snapshot);
+  table.put_heading();
+  for (uint64_t i = 0; i < snapshot.tag_count; ++i) table.put_tag(snapshot.tags[i]);
+  table.put_total();
+  put_bytes(out.put("resident "), snapshot.process.rss_bytes);
+  put_bytes(out.put(", mapped "), snapshot.process.mapped_bytes);
+  put_bytes(out.put(", metadata "), snapshot.process.metadata_bytes);
   if (snapshot.process.foreign_frees != 0) {
     out.put(", foreign frees ").number(snapshot.process.foreign_frees);
   }
@@ -243,7 +286,7 @@ size_t render_to_buffer(Render render, char* buffer, size_t capacity) {
 int render_to_fd(Render render, int fd) {
   tally_snapshot_t* snapshot = take_snapshot();
   if (snapshot == nullptr) return ENOMEM;
-  char buffer[4096];
+  char buffer[1024];  // a signal handler's stack may be small
   TextWriter out(buffer, sizeof buffer, write_fd, &fd);
   render(*snapshot, out);
   free_snapshot(snapshot);

@@ -1,5 +1,6 @@
 // A program with a malloc of its own, which comes before a preloaded one. Operator new must then
-// use that one too, for the program may free what it got by new with its own free.
+// use that one too, for the program may free what it got by new with its own free. So must those
+// of the family that the program lacks and that are made of others.
 #include <sys/mman.h>
 
 #include <new>
@@ -11,9 +12,13 @@ namespace {
 size_t used;
 alignas(64) char memory[64 << 20];
 int mallocs, frees;
+
+bool is_ours(void* p) { return p >= memory && p < memory + sizeof memory; }
 }  // namespace
 
 extern "C" {
+
+__attribute__((weak)) void* reallocf(void* p, size_t n);
 
 void* malloc(size_t n) {
   mallocs++;
@@ -31,7 +36,7 @@ void* malloc(size_t n) {
 void free(void* p) {
   if (p == nullptr) return;
   frees++;
-  CHECK(p >= memory && p < memory + sizeof memory);
+  CHECK(is_ours(p));
 }
 
 void* calloc(size_t count, size_t size) { return malloc(count * size); }
@@ -68,10 +73,26 @@ int main() {
   void* from_malloc = malloc(opaque(100));
   ::operator delete(from_malloc);
   void* wide = ::operator new (opaque(256), std::align_val_t{128});
-  CHECK(wide >= memory && wide < memory + sizeof memory);
+  CHECK(is_ours(wide));
   ::operator delete (wide, std::align_val_t{128});
   std::string text(1000, 'x');
-  CHECK(text.data() >= memory && text.data() < memory + sizeof memory);
+  CHECK(is_ours(text.data()));
+  void* array = reallocarray(nullptr, opaque(10), 10);
+  CHECK(is_ours(array));
+  CHECK(reallocarray(array, opaque(SIZE_MAX), 2) == nullptr && errno == ENOMEM);
+  array = reallocarray(array, opaque(20), 10);
+  CHECK(is_ours(array));
+  const int before_reallocf = frees;
+  CHECK(reallocf(array, opaque(sizeof memory)) == nullptr);
+  CHECK_OP(frees, ==, before_reallocf + 1);
+  void* page = valloc(opaque(10));
+  CHECK(is_ours(page));
+  test_cfree(page);
+  page = pvalloc(opaque(10));
+  CHECK(is_ours(page) && is_ours(reallocf(page, 20)));
+  test_free_sized(malloc(opaque(10)), 10);
+  test_free_aligned_sized(page, 4096, 4096);
+  CHECK_OP(frees, ==, before_reallocf + 4);
   // Tally's own interface goes on beside it.
   void* p = tally_malloc(TALLY_TAG_ROOT, 100);
   CHECK(p != nullptr && tally_tag_of(p) == TALLY_TAG_ROOT);

@@ -1,10 +1,11 @@
 // A sandbox that refuses what an allocator can do without: madvise, mremap, mprotect, membarrier,
 // getcpu, and last munmap and openat. Memory may stay, but the program goes on, and free keeps
-// errno.
+// errno. One that refuses the handler of the dump signal is told of.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "threads.hpp"
 
@@ -45,11 +46,36 @@ void work() {
   thread.join();
 }
 
+void refuse_the_dump_signal(char* self) {
+  int ends[2];
+  CHECK(pipe(ends) == 0);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("TALLY_DUMP_SIGNAL", "USR2", 1);
+    dup2(ends[1], 2);
+    refuse(SYS_rt_sigaction);
+    execl("/proc/self/exe", self, "nothing", nullptr);
+    _exit(1);
+  }
+  int status;
+  CHECK(waitpid(pid, &status, 0) == pid);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  char said[200] = "";
+  close(ends[1]);
+  CHECK(read(ends[0], said, sizeof said - 1) >= 0);
+  close(ends[0]);
+  CHECK(strcmp(said,
+               "tally: TALLY_DUMP_SIGNAL: cannot catch the signal: Operation not permitted\n") ==
+        0);
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   CHECK_LIVE();
+  if (argc > 1) return 0;
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  refuse_the_dump_signal(argv[0]);
   for (int number :
        {SYS_madvise, SYS_mremap, SYS_membarrier, SYS_getcpu, SYS_openat, SYS_sched_getaffinity}) {
     refuse(number);

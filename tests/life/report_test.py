@@ -2,6 +2,7 @@
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,19 +19,19 @@ CACHE = "/sleeper/cache"
 class Run:
     """The sleeper, started and ready; end() tells it how to go."""
 
-    def __init__(self, **env):
+    def __init__(self, *args, stderr=subprocess.PIPE, before=None, **env):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("TALLY")}
         clean.update(env)
         if LIBRARY:
             clean["LD_PRELOAD"] = LIBRARY
-        self.process = subprocess.Popen([SLEEPER], env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
+        self.process = subprocess.Popen([SLEEPER, *args], env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=stderr, preexec_fn=before)
         assert self.process.stdout.readline() == b"ready\n"
         self.pid = self.process.pid
 
     def end(self, how="exit"):
-        _, stderr = self.process.communicate(how.encode(), timeout=60)
-        return self.process.returncode, stderr.decode()
+        self.stdout, stderr = self.process.communicate(how.encode(), timeout=30)
+        return self.process.returncode, (stderr or b"").decode()
 
 
 def read(path):
@@ -120,6 +121,101 @@ def a_path_that_cannot_be_written(_):
     assert len(stderr.splitlines()) <= 1 and "Traceback" not in stderr, stderr
 
 
+def after_stderr_was_closed(_):
+    code, stderr = Run(TALLY_REPORT="1").end("close")
+    assert code == 3, code
+    expect_table(stderr)
+
+
+def never_into_the_programs_own_files(folder):
+    path = os.path.join(folder, "own")
+    assert Run(path, TALLY_REPORT="1").end("reuse") == (3, "")
+    assert read(path) == b"", read(path)
+    # The program has no stderr, and its first file gets the number.
+    for report in ["1", "/nonexistent/folder/x.json"]:
+        assert Run(path, stderr=None, before=lambda: os.close(2), TALLY_REPORT=report).end("open") == (3, "")
+        assert read(path) == b"", read(path)
+
+
+def a_daemon_does_not_keep_stderr(_):
+    run = Run(TALLY_REPORT="1")
+    try:
+        code, stderr = run.end("daemon")
+        assert code == 3, code
+        expect_table(stderr)
+    finally:
+        if getattr(run, "stdout", None):
+            os.kill(int(run.stdout), signal.SIGKILL)
+
+
+def a_child_reports_to_the_same_stderr(_):
+    code, stderr = Run(TALLY_REPORT="1").end("fork")
+    assert code == 3, code
+    assert stderr.count("where the memory is") == 2 and "/sleeper/child" in stderr, stderr
+
+
+def stderr_that_nobody_reads(_):
+    reader, writer = os.pipe()
+    run = Run(stderr=writer, TALLY_REPORT="1")
+    os.close(reader)
+    os.close(writer)
+    assert run.end() == (3, "")
+
+
+def a_fifo_is_written_into(folder):
+    path = os.path.join(folder, "fifo")
+    os.mkfifo(path)
+    assert Run(TALLY_REPORT=path).end() == (3, f"tally: TALLY_REPORT: cannot write {path}: No such device or address\n")
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    assert Run(TALLY_REPORT=path).end() == (3, "")
+    expect_table(os.read(reader, 100000).decode())
+    os.close(reader)
+    assert stat.S_ISFIFO(os.stat(path).st_mode)
+    assert os.listdir(folder) == ["fifo"]
+
+
+def a_device_stays_one(folder):
+    path = os.path.join(folder, "null")
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        os.close(os.open(path, os.O_WRONLY))
+    except PermissionError:
+        return  # only root makes devices
+    assert Run(TALLY_REPORT=path).end() == (3, "")
+    assert stat.S_ISCHR(os.stat(path).st_mode)
+
+
+def links_of_ours_are_followed(folder):
+    link, target = os.path.join(folder, "link"), os.path.join(folder, "target")
+    os.symlink(target, link)
+    for older in [None, "x" * 100000]:
+        if older:
+            with open(target, "w") as file:
+                file.write(older)
+        assert Run(TALLY_REPORT=link).end() == (3, "")
+        assert os.path.islink(link)
+        text = read(target).decode()
+        expect_table(text)
+        assert "xxx" not in text
+    if os.geteuid() == 0:
+        os.lchown(link, 65534, 65534)
+        os.truncate(target, 0)
+        assert Run(TALLY_REPORT=link).end() == (3, "")
+        assert not os.path.islink(link) and read(target) == b""
+        expect_table(read(link).decode())
+
+
+def a_name_of_stderr_keeps_what_it_has(folder):
+    path = os.path.join(folder, "log")
+    with open(path, "wb") as log:
+        log.write(b"said before\n")
+        log.flush()
+        assert Run(stderr=log, TALLY_REPORT="/proc/self/fd/2").end() == (3, "")
+    text = read(path).decode()
+    assert text.startswith("said before\n"), text[:100]
+    expect_table(text)
+
+
 def wait_for(path, older=None):
     """A dump replaces the file, so a new one has another inode, even within one tick of the file system's clock."""
     for _ in range(1500):
@@ -147,6 +243,14 @@ def dumps_on_a_signal(folder):
         assert run.end() == (3, "")
 
 
+def dumps_of_several_threads_on_the_smallest_stacks(folder):
+    path = os.path.join(folder, "dump.json")
+    run = Run(TALLY_DUMP_SIGNAL="USR2", TALLY_DUMP_PATH=path)
+    assert run.end("dumps") == (3, "")
+    snapshot(path, run.pid)
+    assert os.listdir(folder) == ["dump.json"], os.listdir(folder)
+
+
 def status(pid):
     lines = read(f"/proc/{pid}/status").decode().splitlines()
     return {key: value.strip() for key, value in (line.split(":", 1) for line in lines)}
@@ -168,7 +272,11 @@ def nothing_unasked(folder):
 failed = False
 for case in [to_standard_error, to_a_text_file, to_a_json_file, through_tally_conf, pid_in_the_name,
              each_process_of_a_fork_its_own, an_older_file_is_replaced, none_after__exit,
-             a_path_that_cannot_be_written, dumps_on_a_signal, nothing_unasked]:
+             a_path_that_cannot_be_written, after_stderr_was_closed, never_into_the_programs_own_files,
+             a_daemon_does_not_keep_stderr, a_child_reports_to_the_same_stderr, stderr_that_nobody_reads,
+             a_fifo_is_written_into, a_device_stays_one, links_of_ours_are_followed,
+             a_name_of_stderr_keeps_what_it_has, dumps_on_a_signal,
+             dumps_of_several_threads_on_the_smallest_stacks, nothing_unasked]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             case(folder)

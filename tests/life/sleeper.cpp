@@ -1,9 +1,52 @@
 // For report_test.py: allocates under a tag, says it is ready, then ends as it is told by standard
-// input.
-//   sleeper [exit|_exit|fork|abort]
+// input: exit, _exit, abort, fork, or what `before_exit` knows.
+//   sleeper [FILE]
+#include <limits.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "threads.hpp"
+
+namespace {
+
+// A database, say, which nobody else must write to.
+void open_own_file(const char* path) { CHECK(open(path, O_RDWR | O_CREAT, 0600) == 2); }
+
+void dump_on_small_stacks() {
+  auto work = [] {
+    for (int i = 0; i < 100; i++) CHECK(raise(SIGUSR2) == 0);
+  };
+  const auto smallest = static_cast<size_t>(PTHREAD_STACK_MIN);
+  Thread a(work, smallest), b(work, smallest), c(work, smallest);
+  a.join(), b.join(), c.join();
+}
+
+void leave_a_daemon() {
+  const pid_t pid = fork();
+  CHECK(pid >= 0);
+  if (pid != 0) {
+    dprintf(1, "%d\n", pid);
+    return;
+  }
+  const int null = open("/dev/null", O_RDWR);
+  for (int fd = 0; fd < 3; fd++) dup2(null, fd);
+  alarm(60);
+  for (;;) pause();
+}
+
+void before_exit(const char* how, const char* path) {
+  if (strcmp(how, "close") == 0) close(2);
+  if (strcmp(how, "open") == 0) open_own_file(path);
+  if (strcmp(how, "reuse") == 0) {
+    for (int fd = 2; fd < 1000; fd++) close(fd);
+    open_own_file(path);
+    for (int fd = 190; fd < 220; fd++) CHECK(dup2(2, fd) == fd);
+  }
+  if (strcmp(how, "dumps") == 0) dump_on_small_stacks();
+  if (strcmp(how, "daemon") == 0) leave_a_daemon();
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   CHECK_LIVE();
@@ -25,7 +68,6 @@ int main(int argc, char** argv) {
     }
     CHECK(waitpid(pid, nullptr, 0) == pid);
   }
-  (void)argc;
-  (void)argv;
+  before_exit(how, argc > 1 ? argv[1] : nullptr);
   exit(3);
 }

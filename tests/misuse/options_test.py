@@ -13,6 +13,7 @@ KNOWN = "unknown option (known: backend, check, dump_path, dump_signal, on_corru
 PURGE = "expected milliseconds, 0 to 3600000"
 CORRUPTION = "expected abort or report"
 BACKEND = "expected os"
+REPORT = "expected 0, 1, or a path, in which %p is the process id"
 SIGNAL = "expected a signal, such as USR2 or 12"
 
 # The environment, and the lines that it must bring about.
@@ -41,12 +42,18 @@ CASES = [
     ({"TALLY_DUMP_SIGNAL": "x"}, [f"TALLY_DUMP_SIGNAL=x: {SIGNAL}"]),
     ({"TALLY_DUMP_SIGNAL": "0"}, [f"TALLY_DUMP_SIGNAL=0: {SIGNAL}"]),
     ({"TALLY_DUMP_SIGNAL": "99"}, [f"TALLY_DUMP_SIGNAL=99: {SIGNAL}"]),
+    ({"TALLY_DUMP_SIGNAL": "sigusr2"}, []),
+    ({"TALLY_DUMP_SIGNAL": "32"}, [f"TALLY_DUMP_SIGNAL=32: {SIGNAL}"]),
+    ({"TALLY_DUMP_SIGNAL": "33"}, [f"TALLY_DUMP_SIGNAL=33: {SIGNAL}"]),
+    ({"TALLY_REPORT": "off"}, []),
+    ({"TALLY_REPORT": "2"}, [f"TALLY_REPORT=2: {REPORT}"]),
     ({"TALLY_DUMP_PATH": "/nonexistent/x"}, []),
     ({"TALLY_CONF": "purge_ms:10,on_corruption:report,backend:os"}, []),
     ({"TALLY_CONF": "purge_ms:abc"}, [f"TALLY_CONF purge_ms:abc: {PURGE}"]),
     ({"TALLY_CONF": "foo:1"}, [f"TALLY_CONF foo: {KNOWN}"]),
     ({"TALLY_CONF": "foo:1,purge_ms:5,backend:x"}, [f"TALLY_CONF foo: {KNOWN}", f"TALLY_CONF backend:x: {BACKEND}"]),
     ({"TALLY_CONF": "foo:1", "TALLY_BAR": "2"}, [f"TALLY_CONF foo: {KNOWN}", f"TALLY_BAR: {KNOWN}"]),
+    ({"TALLY_CONF": " purge_ms:10 , backend:os, "}, []),
     ({"TALLY_CONF": ""}, []),
 ]
 

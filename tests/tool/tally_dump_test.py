@@ -130,6 +130,12 @@ class Files(unittest.TestCase):
         done = run("--json", self.path)
         self.assertEqual((json.loads(done.stdout), done.returncode), (DUMP, 0))
 
+    def test_a_long_name_pushes_its_row_only(self):
+        dump = copy.deepcopy(DUMP)
+        dump["tags"][2]["name"] = "/" + "x" * 100
+        self.write(dump)
+        self.assertIn("\n/" + " " * 47 + "  1.00 MiB", run(self.path).stdout)
+
     def test_help(self):
         for option in "--help", "-h":
             done = run(option)
@@ -151,7 +157,8 @@ class Files(unittest.TestCase):
         self.fails(2, "unknown option --lines; tally-dump --help shows those that there are", "--lines", "x")
         self.fails(2, "--tags needs a value; tally-dump --help shows how it is used", "x", "--tags")
         self.fails(2, "--classes many: not a number", "--classes", "many", "x")
-        self.fails(2, "--signal USR9: no such signal; USR2, SIGUSR2 and 12 would do", "--signal", "USR9", "1")
+        for name in "USR9", "32", "33":  # the last two are the C library's
+            self.fails(2, f"--signal {name}: no such signal; USR2, SIGUSR2 and 12 would do", "--signal", name, "1")
 
     def test_missing_file(self):
         self.fails(7, f"{self.path}: No such file or directory")
@@ -196,7 +203,9 @@ class Files(unittest.TestCase):
 # Stands in for a program under Tally: on the signal it writes the dump as the library does.
 PRETENDER = textwrap.dedent("""
     import os, signal, sys, time
-    number, path, dump = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    if "NOBODY" in os.environ:
+        os.setuid(65534)
+    number, path, dump = int(sys.argv[1]), sys.argv[2].replace("%p", str(os.getpid())), sys.argv[3]
     def write(*_):
         if path == "die":
             os._exit(0)
@@ -227,6 +236,14 @@ class Processes(unittest.TestCase):
         self.assertEqual(child.stdout.readline(), "ready\n")
         return child
 
+    def run_as_nobody(self, *args):
+        """The user may not be able to read the tool, nor python: both are loaded before it changes."""
+        code = ("import json, os, signal, sys, time; code = compile(sys.stdin.read(), 'tally-dump', 'exec'); "
+                "os.setgroups([]); os.setuid(65534); exec(code, {'__name__': '__main__', '__doc__': ''})")
+        with open(TOOL, encoding="utf-8") as tool:
+            return subprocess.run([sys.executable, "-c", code, *map(str, args)], stdin=tool, capture_output=True,
+                                  text=True, timeout=60)
+
     def prints_table(self, child, *args):
         for _ in range(2):  # the second replaces the file of the first
             done = run(*args, child.pid)
@@ -243,7 +260,7 @@ class Processes(unittest.TestCase):
 
     def test_conf(self):
         self.prints_table(self.start(signal.SIGUSR1, self.path,
-                                     TALLY_CONF=f"purge_ms:10,dump_signal:USR1,dump_path:{self.path}"))
+                                     TALLY_CONF=f"purge_ms:10, dump_signal:USR1 ,dump_path:{self.path}"))
         self.prints_table(self.start(signal.SIGUSR2, self.path, TALLY_CONF="dump_signal:USR1,dump_path:/nowhere",
                                      TALLY_DUMP_SIGNAL="USR2", TALLY_DUMP_PATH=self.path))
 
@@ -252,6 +269,24 @@ class Processes(unittest.TestCase):
                                      TALLY_DUMP_PATH="here.json"))
         child = self.start(signal.SIGUSR2, self.path)
         self.prints_table(child, "--signal", "USR2", "--path", self.path)
+
+    def removed_in_the_end(self, child):
+        path = f"/tmp/tally-{child.pid}.json"
+        self.addCleanup(lambda: os.path.exists(path) and os.remove(path))
+
+    def test_the_usual_path(self):
+        child = self.start(signal.SIGUSR2, "/tmp/tally-%p.json")
+        self.removed_in_the_end(child)
+        self.prints_table(child, "--signal", "USR2")
+
+    def test_the_usual_path_where_the_environment_cannot_be_read(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        # Who changes its user can be looked into by root alone.
+        child = self.start(signal.SIGUSR2, "/tmp/tally-%p.json", NOBODY="1")
+        self.removed_in_the_end(child)
+        done = self.run_as_nobody("--signal", "USR2", child.pid)
+        self.assertEqual((done.stderr, done.stdout, done.returncode), ("", TABLE, 0))
 
     def test_no_process(self):
         self.fails(3, "no process 4194305", 4194305)
@@ -268,12 +303,7 @@ class Processes(unittest.TestCase):
             self.fails(4, message.format(1), 1)
             return
         child = self.start(signal.SIGUSR2, self.path, TALLY_DUMP_SIGNAL="USR2")
-        # The tool as nobody, who may not be able to read it, nor python: both are loaded before the user changes.
-        as_nobody = ("import json, os, signal, sys, time; code = compile(sys.stdin.read(), 'tally-dump', 'exec'); "
-                     "os.setgroups([]); os.setuid(65534); exec(code, {'__name__': '__main__', '__doc__': ''})")
-        with open(TOOL, encoding="utf-8") as tool:
-            done = subprocess.run([sys.executable, "-c", as_nobody, str(child.pid)], stdin=tool,
-                                  capture_output=True, text=True, timeout=60)
+        done = self.run_as_nobody(child.pid)
         self.assertEqual((done.stderr, done.returncode), (f"tally-dump: {message.format(child.pid)}\n", 4))
 
     def test_not_started_with_a_signal(self):

@@ -90,8 +90,8 @@ TEST_F(OptionsTest, WhatIsWrongLeavesTheDefault) {
     EXPECT_EQ(read({std::string("TALLY_PURGE_MS=") + value}).purge_ms, 1000U) << value;
     EXPECT_TRUE(complained()) << value;
   }
-  for (const char* value :
-       {"", "KILL", "9", "19", "0", "65", "-3", "USR3", "averyverylongnamethatisnosignal"}) {
+  for (const char* value : {"", "KILL", "9", "19", "32", "33", "0", "65", "-3", "USR3",
+                            "averyverylongnamethatisnosignal"}) {
     EXPECT_EQ(read({std::string("TALLY_DUMP_SIGNAL=") + value}).dump_signal, 0) << value;
     EXPECT_TRUE(complained()) << value;
   }
@@ -103,6 +103,46 @@ TEST_F(OptionsTest, WhatIsWrongLeavesTheDefault) {
   EXPECT_TRUE(complained());
   EXPECT_EQ(read({"TALLY_CONF=purge_ms,purge_ms=3"}).purge_ms, 1000U);
   EXPECT_TRUE(complained());
+}
+
+TEST_F(OptionsTest, WhatIsWrongLeavesWhatWasSet) {
+  EXPECT_TRUE(read({"TALLY_CONF=check:1", "TALLY_CHECK=bad"}).check);
+  EXPECT_TRUE(complained());
+  EXPECT_STREQ(read({"TALLY_CONF=report:/x", "TALLY_REPORT=2"}).report_path, "/x");
+  EXPECT_TRUE(complained());
+}
+
+TEST_F(OptionsTest, AReportMayBeSwitchedByWords) {
+  for (const char* word : {"1", "yes", "true", "on", "YES", "True"}) {
+    const Options& o = read({"TALLY_CONF=report:/x", std::string("TALLY_REPORT=") + word});
+    EXPECT_TRUE(o.report) << word;
+    EXPECT_STREQ(o.report_path, "") << word;
+    EXPECT_FALSE(complained()) << word;
+  }
+  for (const char* word : {"0", "no", "false", "off", "OFF"}) {
+    EXPECT_FALSE(read({"TALLY_CONF=report:/x", std::string("TALLY_REPORT=") + word}).report)
+        << word;
+    EXPECT_FALSE(complained()) << word;
+  }
+  for (const char* word : {"2", "00", "123456789012345678901234567890"}) {
+    EXPECT_FALSE(read({std::string("TALLY_REPORT=") + word}).report) << word;
+    EXPECT_TRUE(complained()) << word;
+  }
+  EXPECT_STREQ(read({"TALLY_REPORT=2.json"}).report_path, "2.json");
+}
+
+TEST_F(OptionsTest, SpacesAroundPairsDoNotMatter) {
+  const Options& o = read({"TALLY_CONF= report:1, purge_ms:200 ,  ,dump_path:/a b "});
+  EXPECT_TRUE(o.report);
+  EXPECT_EQ(o.purge_ms, 200U);
+  EXPECT_STREQ(o.dump_path, "/a b");
+  EXPECT_FALSE(complained());
+}
+
+TEST_F(OptionsTest, SignalsInAnyCase) {
+  for (const char* name : {"USR2", "SIGUSR2", "usr2", "SIGusr2", "sigUsr2"}) {
+    EXPECT_EQ(read({std::string("TALLY_DUMP_SIGNAL=") + name}).dump_signal, SIGUSR2) << name;
+  }
 }
 
 TEST_F(OptionsTest, PathsHaveALimit) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <string>
@@ -129,8 +130,6 @@ TEST_F(RenderTest, TheTableIsAligned) {
   }
   ASSERT_EQ(lines.size(), 6U);
   EXPECT_EQ(lines[1].substr(0, 3), "TAG");
-  EXPECT_EQ(lines[1].size(), lines[2].size());
-  EXPECT_EQ(lines[2].size(), lines[4].size());
   EXPECT_NE(lines[2].find("1.50 KiB"), std::string::npos);
   EXPECT_NE(lines[3].find("3.50 MiB"), std::string::npos);
   EXPECT_NE(lines[2].find("1023 B"), std::string::npos);
@@ -157,6 +156,58 @@ TEST_F(RenderTest, BytesHaveThreeDigits) {
     tags_[0].own.live_bytes = one.bytes;
     std::string text = rendered(render_table);
     EXPECT_NE(text.find(one.text), std::string::npos) << one.text << "\n" << text;
+  }
+}
+
+// The same dump and the same lines as in tests/tool/tally_dump_test.py.
+TEST_F(RenderTest, TheTableIsThatOfTallyDump) {
+  constexpr uint64_t kMiB = 1 << 20;
+  tally_stats_t tags[4] = {};
+  tags[0].name = "/cache/blocks";
+  tags[0].own = {23 * kMiB, 5888, 30 * kMiB, 31 * kMiB, 6000, 112, 24 * kMiB, 0, 0};
+  tags[1].name = "/";
+  tags[1].own = {kMiB, 100, 2 * kMiB, 3 * kMiB, 1000, 900, 9 * kMiB, 0, 0};
+  tags[2].name = "/tally";
+  tags[2].own = {kMiB / 2, 3, kMiB / 2, kMiB / 2, 3, 0, kMiB / 2, 0, 0};
+  tags[3].name = "/cache";
+  tags[3].own = {0, 0, 0, 65536, 7, 7, 5000, 0, 0};
+  snapshot_.pid = 4711;
+  snapshot_.tag_count = 4;
+  snapshot_.tags = tags;
+  snapshot_.process.rss_bytes = 40 * kMiB;
+  snapshot_.process.mapped_bytes = 64 * kMiB;
+  snapshot_.process.metadata_bytes = kMiB / 2;
+  snapshot_.process.foreign_frees = 3;
+  EXPECT_EQ(rendered(render_table),
+            "tally: process 4711, backend os: where the memory is\n"
+            "TAG                LIVE  BLOCKS  FOOTPRINT      PEAK  ALLOCS  FREES  REQUESTED\n"
+            "/cache/blocks  23.0 MiB    5888   30.0 MiB  31.0 MiB    6000    112   24.0 MiB\n"
+            "/              1.00 MiB     100   2.00 MiB  3.00 MiB    1000    900   9.00 MiB\n"
+            "/tally          512 KiB       3    512 KiB   512 KiB       3      0    512 KiB\n"
+            "/cache            0 B         0      0 B    64.0 KiB       7      7   4.88 KiB\n"
+            "total          24.5 MiB    5991   32.5 MiB              7010   1019   33.5 MiB\n"
+            "resident 40.0 MiB, mapped 64.0 MiB, metadata 512 KiB, foreign frees 3\n");
+}
+
+TEST_F(RenderTest, NoLineEndsInBlanks) {
+  for (uint64_t bytes : {0, 1000, 1024}) {
+    tags_[0].own.requested_bytes = tags_[1].own.requested_bytes = bytes;
+    snapshot_.process.metadata_bytes = snapshot_.process.mapped_bytes = bytes;
+    snapshot_.process.foreign_frees = 0;
+    std::string text = rendered(render_table);
+    EXPECT_EQ(text.find(" \n"), std::string::npos) << text;
+    EXPECT_EQ(text.find(" ,"), std::string::npos) << text;
+  }
+}
+
+TEST_F(RenderTest, NamesArePaddedByWhatTheyShow) {
+  tags_[1].own = tags_[0].own;
+  for (const char* name :
+       {"/\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80tag", "/\xff\xff\xfftag", "/abctag"}) {
+    tags_[1].name = name;
+    std::string text = rendered(render_table);
+    EXPECT_NE(text.find(std::string(name) + "  1.50 KiB"), std::string::npos) << text;
+    EXPECT_NE(text.find("\n/        1.50 KiB"), std::string::npos) << text;
   }
 }
 
@@ -207,6 +258,38 @@ TEST(Render, ToADescriptor) {
   ASSERT_GE(full, 0);
   EXPECT_EQ(render_to_fd(render_table, full), ENOSPC);
   close(full);
+}
+
+sigset_t only_pipe_signal() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGPIPE);
+  return set;
+}
+bool pipe_signal_waits() {
+  sigset_t waiting;
+  sigpending(&waiting);
+  return sigismember(&waiting, SIGPIPE) == 1;
+}
+
+TEST(Render, APipeThatNobodyReadsIsAnErrorAndNoSignal) {
+  int pipe_ends[2];
+  ASSERT_EQ(pipe(pipe_ends), 0);
+  close(pipe_ends[0]);
+  sigset_t set = only_pipe_signal(), mask;
+  EXPECT_EQ(render_to_fd(render_table, pipe_ends[1]), EPIPE);
+  ASSERT_EQ(pthread_sigmask(SIG_BLOCK, &set, &mask), 0);
+  EXPECT_EQ(sigismember(&mask, SIGPIPE), 0);
+  EXPECT_EQ(render_to_fd(render_table, pipe_ends[1]), EPIPE);
+  EXPECT_FALSE(pipe_signal_waits());
+  // One that the program waits for is left to it.
+  raise(SIGPIPE);
+  EXPECT_EQ(render_to_fd(render_table, pipe_ends[1]), EPIPE);
+  EXPECT_TRUE(pipe_signal_waits());
+  timespec now = {};
+  EXPECT_EQ(sigtimedwait(&set, nullptr, &now), SIGPIPE);
+  pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+  close(pipe_ends[1]);
 }
 
 }  // namespace
