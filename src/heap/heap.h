@@ -33,10 +33,10 @@ struct Heap {
   OwnerCounter handed[kClasses];  // owner: blocks ever put on list
   Block* returns[kClasses];  // owner: freed blocks of other threads' slabs, to go back together
   OwnerCounter returns_count[kClasses];  // owner
-  Slab*
-      available[kClasses];  // lock: slabs that may have blocks to give; the first is allocated from
-  std::atomic<Tag*> tag;    // lock; nullptr: not bound
-  uint32_t tag_id;          // lock: tag->id
+  Slab* available[kClasses];    // lock: slabs that may have blocks to give; the first is used first
+  Slab* empty[kClasses];        // lock: slabs that hold none, until the next purge
+  std::atomic<Tag*> tag;        // lock; nullptr: not bound
+  uint32_t tag_id;              // lock: tag->id
   std::atomic<Thread*> thread;  // const
   uint32_t slabs;               // lock: that it owns
   Heap* next_in_thread;         // lock

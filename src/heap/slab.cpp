@@ -13,27 +13,40 @@
 namespace tally::core {
 namespace {
 
-// ---- The heap's list of available slabs. Lock held.
+// ---- The heap's lists of slabs. Lock held.
 
-void link(Heap* heap, unsigned c, Slab* slab) {
+void link(Slab** list, Slab* slab) {
   slab->previous = nullptr;
-  slab->next = heap->available[c];
+  slab->next = *list;
   if (slab->next != nullptr) slab->next->previous = slab;
-  heap->available[c] = slab;
-  slab->parked.store(false, std::memory_order_relaxed);
+  *list = slab;
 }
 
 void unlink(Heap* heap, unsigned c, Slab* slab) {
   if (slab->previous != nullptr) {
     slab->previous->next = slab->next;
   } else {
-    heap->available[c] = slab->next;
+    Slab** list = heap->available[c] == slab ? heap->available : heap->empty;
+    list[c] = slab->next;
   }
   if (slab->next != nullptr) slab->next->previous = slab->previous;
 }
 
-bool is_only_available(const Heap* heap, unsigned c, const Slab* slab) {
-  return heap->available[c] == slab && slab->next == nullptr;
+// A parked slab has blocks to give again.
+void unpark(Heap* heap, unsigned c, Slab* slab) {
+  link(&heap->available[c], slab);
+  slab->parked.store(false, std::memory_order_relaxed);
+}
+
+// All blocks of an available slab are back. It stays for a while: what was needed once is often
+// needed again, and the purge that comes round releases it.
+void keep_empty(Heap* heap, unsigned c, Slab* slab) {
+  if (slab->parked.load(std::memory_order_relaxed)) {
+    slab->parked.store(false, std::memory_order_relaxed);
+  } else {
+    unlink(heap, c, slab);
+  }
+  link(&heap->empty[c], slab);
 }
 
 // The equation of Slab, counted. The caller owns the slab, or nobody does.
@@ -93,7 +106,7 @@ Slab* new_slab(Heap* heap, unsigned c) {
   slab->heap.store(heap, std::memory_order_release);
   slab->owner.store(heap->thread.load(std::memory_order_relaxed), std::memory_order_release);
   ++heap->slabs;
-  link(heap, c, slab);
+  link(&heap->available[c], slab);
   return slab;
 }
 
@@ -139,7 +152,7 @@ bool park(Heap* heap, unsigned c, Slab* slab) {
   slab->parked.exchange(true, std::memory_order_seq_cst);
   if (slab->remote.count() == 0) return true;
   slab->level.set(slab->level.out(), 0);
-  link(heap, c, slab);
+  unpark(heap, c, slab);
   return false;
 }
 
@@ -160,7 +173,7 @@ Slab* steal(Heap* heap, unsigned c) {
         slab->heap.store(heap, std::memory_order_release);
         slab->owner.store(heap->thread.load(std::memory_order_relaxed), std::memory_order_release);
         ++heap->slabs;
-        link(heap, c, slab);
+        link(&heap->available[c], slab);
       }
     }
     thread->lock.release();
@@ -175,6 +188,31 @@ void hand(Heap* heap, unsigned c, Block* list, uint32_t count) {
   TALLY_ASSERT(heap->list[c] == nullptr);
   heap->handed[c].add(count);
   heap->list[c] = list;
+}
+
+// Small blocks that came back in any order would scatter what is allocated together. (Who allocates
+// and frees in turn leaves a list in order, which is at hand as it is.)
+bool is_scattered(const Slab* slab) {
+  constexpr uint32_t kSmall = 512;
+  constexpr int kLookAt = 6;
+  if (slab->block_size > kSmall || slab->free == nullptr) return false;
+  size_t step = address(slab->free->next) - address(slab->free);
+  if (step != slab->block_size && step != -size_t{slab->block_size}) return true;
+  const Block* block = slab->free;
+  for (int i = 0; i < kLookAt && slab->is_block(block->next); ++i, block = block->next) {
+    if (address(block->next) - address(block) != step) return true;
+  }
+  return false;
+}
+
+// An empty slab that was kept. The caller owns it.
+void use_again(Heap* heap, unsigned c, Slab* slab) {
+  unlink(heap, c, slab);
+  link(&heap->available[c], slab);
+  collect(slab);
+  if (slab->level.out() != 0 || !is_scattered(slab)) return;
+  slab->free = nullptr;
+  slab->carved.store(0, std::memory_order_relaxed);
 }
 
 // All that is free in the slab, if anything is.
@@ -216,22 +254,21 @@ void after_push(Slab* slab) {
   }
   // Whatever the slab is by now, what follows holds for it.
   unsigned c = slab->what().size_class;
-  bool released = false;
+  bool orphan = thread->orphan.load(std::memory_order_relaxed);
   bool live = heap->tag.load(std::memory_order_relaxed)->is_live();
-  if (slab->all_back()) {
-    released =
-        slab->parked.load(std::memory_order_relaxed) || !live || !is_only_available(heap, c, slab);
-    if (released) release(slab);
+  bool empty = slab->all_back();
+  if (empty && live && !orphan) {
+    keep_empty(heap, c, slab);
+  } else if (empty) {
+    release(slab);
   } else if (slab->parked.load(std::memory_order_relaxed) &&
              slab->level.out() - slab->remote.count() <= slab->wake_level()) {
-    link(heap, c, slab);
+    unpark(heap, c, slab);
   }
   // An orphan has nothing in hand; a thread that runs looks after its own heaps.
-  if (!live && heap->slabs == 0 && thread->orphan.load(std::memory_order_relaxed)) {
-    retire_heap(thread, heap);
-  }
+  if (!live && heap->slabs == 0 && orphan) retire_heap(thread, heap);
   thread->lock.release();
-  if (released) purge_tick();
+  if (empty) purge_tick();
 }
 
 // No lock held. The push itself is made under the thread's own lock, as a fork stops who holds one:
@@ -302,7 +339,7 @@ void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
   block->next = slab->free;
   slab->free = block;
   slab->level.set(slab->level.out() - 1, 0);
-  if (slab->parked.load(std::memory_order_relaxed)) link(heap, c, slab);
+  if (slab->parked.load(std::memory_order_relaxed)) unpark(heap, c, slab);
   collect(slab);
   if (slab->all_back()) release(slab);
 }
@@ -314,6 +351,7 @@ bool refill(Heap* heap, unsigned c) {
     LockGuard guard(heap->thread.load(std::memory_order_relaxed)->lock);
     for (;;) {
       Slab* slab = heap->available[c];
+      if (slab == nullptr && (slab = heap->empty[c]) != nullptr) use_again(heap, c, slab);
       if (slab == nullptr) slab = steal(heap, c);
       if (slab == nullptr) slab = new_slab(heap, c);
       if (slab == nullptr) return false;
@@ -328,27 +366,28 @@ bool refill(Heap* heap, unsigned c) {
 
 void on_level(Slab* slab) noexcept {
   Thread* thread = tls.thread;
-  bool released = false;
+  bool empty = false;
   uint32_t emptied_tag = kNoTag;  // retired, and its heap has no slab any more
   {
     LockGuard guard(thread->lock);
     // With its last block the slab may have been released by another thread before we had the lock.
     Heap* heap = slab->heap.load(std::memory_order_relaxed);
     if (heap == nullptr || heap->thread.load(std::memory_order_relaxed) != thread) return;
-    const Tag* tag = heap->tag.load(std::memory_order_relaxed);
     unsigned c = slab->what().size_class;
     slab->level.set(slab->level.out(), 0);
     collect(slab);
     check(slab);
-    if (slab->parked.load(std::memory_order_relaxed)) link(heap, c, slab);
-    if (slab->all_back()) {
-      bool live = tag->is_live();
-      released = !live || !is_only_available(heap, c, slab);
-      if (released) release(slab);
-      if (!live && heap->slabs == 0) emptied_tag = heap->tag_id;
+    empty = slab->all_back();
+    if (!empty) {
+      if (slab->parked.load(std::memory_order_relaxed)) unpark(heap, c, slab);
+    } else if (heap->tag.load(std::memory_order_relaxed)->is_live()) {
+      keep_empty(heap, c, slab);
+    } else {
+      release(slab);
+      if (heap->slabs == 0) emptied_tag = heap->tag_id;
     }
   }
-  if (!released) return;
+  if (!empty) return;
   purge_tick();
   if (emptied_tag != kNoTag) drop_retired_heap(thread, emptied_tag);
 }
@@ -414,6 +453,10 @@ void give_foreign(Block* list) {
 unsigned release_empty(Heap* heap, unsigned most) {
   unsigned released = 0;
   for (unsigned c = 0; c < kClasses; ++c) {
+    while (heap->empty[c] != nullptr) {
+      release(heap->empty[c]);
+      ++released;
+    }
     unsigned looked_at = 0;
     for (Slab* slab = heap->available[c]; slab != nullptr && looked_at < most; ++looked_at) {
       Slab* next = slab->next;

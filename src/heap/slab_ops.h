@@ -24,7 +24,8 @@ Block* flush_all(Thread* thread);
 // No lock held.
 void give_foreign(Block* list);
 
-// Releases slabs that hold no block; looks at no more than `most` per class. Lock held. Any thread.
+// Releases slabs that hold no block: those kept, and others among the first `most` of a class. Lock
+// held. Any thread.
 // Returns how many.
 unsigned release_empty(Heap* heap, unsigned most);
 unsigned release_all_empty(Thread* thread, unsigned most);

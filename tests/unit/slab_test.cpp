@@ -176,12 +176,19 @@ TEST_F(SlabTest, TheLastAvailableIsKeptWhenItIsEmpty) {
   EXPECT_EQ(own(tag_).footprint_bytes, 0U);
 }
 
-TEST_F(SlabTest, EmptyOnesBesidesAreReleased) {
+TEST_F(SlabTest, EmptyOnesAreUsedAgainOrReleasedByThePurge) {
   std::vector<void*> blocks = allocate(40, 20000);
-  EXPECT_GE(heap_of(tag_)->slabs, 2U);
+  uint32_t slabs = heap_of(tag_)->slabs;
+  EXPECT_GE(slabs, 2U);
+  for (int round = 0; round < 3; ++round) {
+    for (void* p : blocks) tally_free(p);
+    EXPECT_EQ(heap_of(tag_)->slabs, slabs);
+    EXPECT_EQ(own(tag_).live_blocks, 0U);
+    blocks = allocate(40, 20000);
+  }
   for (void* p : blocks) tally_free(p);
-  EXPECT_EQ(heap_of(tag_)->slabs, 1U);
-  EXPECT_EQ(own(tag_).live_blocks, 0U);
+  core::purge_all();
+  EXPECT_EQ(heap_of(tag_)->slabs, 0U);
 }
 
 TEST_F(SlabTest, BlocksThatOthersFreedEmptyASlabToo) {
@@ -189,8 +196,34 @@ TEST_F(SlabTest, BlocksThatOthersFreedEmptyASlabToo) {
   on_thread([&] {
     for (void* p : blocks) tally_free(p);
   });
-  EXPECT_LE(heap_of(tag_)->slabs, 1U);
   EXPECT_EQ(own(tag_).live_blocks, 0U);
+  {
+    LockGuard guard(tls.thread->lock);
+    core::release_empty(heap_of(tag_), 0);
+  }
+  EXPECT_LE(heap_of(tag_)->slabs, 1U) << "but for the one whose last blocks are in hand";
+}
+
+// Freed in any order, a slab of small blocks is carved anew, so that neighbours in time are
+// neighbours in memory; in order, it is handed out as it is.
+TEST_F(SlabTest, AScatteredEmptySlabIsCarvedAnew) {
+  for (bool shuffled : {true, false}) {
+    std::vector<void*> blocks = allocate(3000, 64);
+    if (shuffled) {
+      Random random(3);
+      for (size_t i = blocks.size(); i > 1; --i) std::swap(blocks[i - 1], blocks[random.below(i)]);
+    }
+    for (void* p : blocks) tally_free(p);
+    blocks = allocate(3000, 64);
+    int in_order = 0;
+    for (size_t i = 1; i < blocks.size(); ++i) {
+      auto step = static_cast<char*>(blocks[i]) - static_cast<char*>(blocks[i - 1]);
+      in_order += step == 64 || step == -64;
+    }
+    EXPECT_GT(in_order, 1800) << "one slab's worth may be left in hand";
+    for (void* p : blocks) tally_free(p);
+    core::purge_all();
+  }
 }
 
 TEST_F(SlabTest, BlocksOfOthersAreCollectedToGoBackTogether) {
