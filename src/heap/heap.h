@@ -67,8 +67,11 @@ struct Thread {
 
   Lock lock;
   std::atomic<bool> orphan{false};  // lock: its thread is gone; a new one may continue with it
-  Thread* next_orphan = nullptr;    // under threads_lock
-  Thread* next_thread = nullptr;    // const for ever: of all
+  // any: slabs of which others gave back enough that the thread should look. Pushed to one by one,
+  // taken as a whole by who has the lock.
+  std::atomic<Slab*> woken{nullptr};
+  Thread* next_orphan = nullptr;  // under threads_lock
+  Thread* next_thread = nullptr;  // const for ever: of all
   // Heaps by tag id. Owner, changed with the lock.
   Heap** buckets = nullptr;
   uint32_t bucket_mask = 0;

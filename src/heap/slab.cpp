@@ -110,14 +110,9 @@ Slab* new_slab(Heap* heap, unsigned c) {
   return slab;
 }
 
-// Blocks that others gave back join the slab's own. The caller owns the slab, or nobody does.
+// Blocks that others gave back are the slab's own. The caller owns it, and it has no other free ones.
 void collect(Slab* slab) {
   RemoteList::Taken taken = slab->remote.take();
-  if (taken.first == nullptr) return;
-  // The chain is walked anyway, to its end, so it can be checked whole.
-  Block* last = check_list(taken.first, taken.count, slab);
-  if (last == nullptr) return;
-  last->next = slab->free;
   slab->free = taken.first;
   slab->level.set(slab->level.out() - taken.count, 0);
 }
@@ -195,7 +190,8 @@ void hand(Heap* heap, unsigned c, Block* list, uint32_t count) {
 bool is_scattered(const Slab* slab) {
   constexpr uint32_t kSmall = 512;
   constexpr int kLookAt = 6;
-  if (slab->block_size > kSmall || slab->free == nullptr) return false;
+  if (slab->block_size > kSmall) return false;
+  if (slab->remote.count() != 0) return true;
   size_t step = address(slab->free->next) - address(slab->free);
   if (step != slab->block_size && step != -size_t{slab->block_size}) return true;
   const Block* block = slab->free;
@@ -209,10 +205,11 @@ bool is_scattered(const Slab* slab) {
 void use_again(Heap* heap, unsigned c, Slab* slab) {
   unlink(heap, c, slab);
   link(&heap->available[c], slab);
-  collect(slab);
-  if (slab->level.out() != 0 || !is_scattered(slab)) return;
+  if (!is_scattered(slab)) return;
+  slab->remote.take();
   slab->free = nullptr;
   slab->carved.store(0, std::memory_order_relaxed);
+  slab->level.set(0, 0);
 }
 
 // All that is free in the slab, if anything is.
@@ -236,71 +233,57 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
 
 // ---- Giving blocks of others back.
 
-// After a push: the slab may be empty, or worth allocating from again.
-void after_push(Slab* slab) {
-  Heap* heap;
-  Thread* thread;
-  for (;;) {
-    heap = slab->heap.load(std::memory_order_acquire);
-    if (heap == nullptr) return;
-    thread = heap->thread.load(std::memory_order_relaxed);
-    thread->lock.acquire();
-    // The heap may have been given to another thread meanwhile, and got this very slab again.
-    if (slab->heap.load(std::memory_order_relaxed) == heap &&
-        heap->thread.load(std::memory_order_relaxed) == thread) {
-      break;
-    }
-    thread->lock.release();
-  }
-  // Whatever the slab is by now, what follows holds for it.
+// Lock held by the caller, or nobody's slab. True if the slab turned out to be empty.
+bool look_at(Heap* heap, Slab* slab, bool orphan) {
   unsigned c = slab->what().size_class;
-  bool orphan = thread->orphan.load(std::memory_order_relaxed);
-  bool live = heap->tag.load(std::memory_order_relaxed)->is_live();
-  bool empty = slab->all_back();
-  if (empty && live && !orphan) {
-    keep_empty(heap, c, slab);
-  } else if (empty) {
-    release(slab);
-  } else if (slab->parked.load(std::memory_order_relaxed) &&
-             slab->level.out() - slab->remote.count() <= slab->wake_level()) {
+  if (slab->all_back()) {
+    if (heap->tag.load(std::memory_order_relaxed)->is_live() && !orphan) {
+      keep_empty(heap, c, slab);
+    } else {
+      release(slab);
+    }
+    return true;
+  }
+  if (slab->parked.load(std::memory_order_relaxed) &&
+      slab->level.out() - slab->remote.count() <= slab->wake_level()) {
     unpark(heap, c, slab);
   }
-  // An orphan has nothing in hand; a thread that runs looks after its own heaps.
-  if (!live && heap->slabs == 0 && orphan) retire_heap(thread, heap);
+  return false;
+}
+
+// The slab may be empty, or worth allocating from again: its thread is to look at it. Whoever finds
+// it in the list already has pushed before the thread takes it off, and looks. (It may have become
+// something else since the push: what its thread finds then holds for what it is.) The caller holds
+// a lock that a fork waits for, so that the child's copy of the list is whole.
+void wake(Slab* slab) {
+  Heap* heap = slab->heap.load(std::memory_order_acquire);
+  if (heap == nullptr || slab->woken.exchange(true, std::memory_order_seq_cst)) return;
+  Thread* thread = heap->thread.load(std::memory_order_relaxed);
+  Slab* first = thread->woken.load(std::memory_order_relaxed);
+  do {
+    slab->next_woken = first;
+  } while (!thread->woken.compare_exchange_weak(first, slab, std::memory_order_release,
+                                                std::memory_order_relaxed));
+  // An orphan has nobody else who would. Locks of others are only tried, as one is held; whoever
+  // has it looks, or the purge does.
+  if (!thread->orphan.load(std::memory_order_relaxed) || !thread->lock.try_acquire()) return;
+  if (thread->orphan.load(std::memory_order_relaxed)) look_at_woken(thread);
   thread->lock.release();
-  if (empty) purge_tick();
 }
 
-// No lock held. The push itself is made under the thread's own lock, as a fork stops who holds one:
-// the child's copy of the list is whole. (Memory is copied while other threads run, page by page:
-// without a lock it might see the new head, but not yet the link.)
-void push(Slab* slab, Block* first, Block* last, uint32_t count) {
-  // Until the push we hold blocks of the slab, and it cannot change what it is.
-  uint32_t wake_level = slab->wake_level();
-  uint32_t returned;
-  {
-    LockGuard own(tls.thread->lock);
-    returned = slab->remote.push(first, last, count);
-  }
-  uint32_t out = slab->level.out();
-  if (out == returned ||
-      (out - returned <= wake_level && slab->parked.load(std::memory_order_seq_cst))) {
-    after_push(slab);
-  }
-}
-
-// Sorts blocks by slab, so that each slab is pushed to once for many.
+// Sorts blocks by slab, so that each slab is pushed to once for many. While it lives it holds the
+// running thread's lock, as a fork stops who holds one: the child's copies of the lists are whole.
+// (Memory is copied while other threads run, page by page: without a lock the child might see a new
+// head, but not yet the link.)
 class Returns {
  public:
   ~Returns() {
-    for (Chain& chain : chains_) {
-      if (chain.slab != nullptr) push(chain.slab, chain.first, chain.last, chain.count);
-    }
+    for (Chain& chain : chains_) push(chain);
   }
   void add(Slab* slab, Block* block) {
     Chain& chain = chains_[(address(slab) / sizeof(Slab) ^ address(slab) / kChunkBytes) % kChains];
     if (chain.slab != slab) {
-      if (chain.slab != nullptr) push(chain.slab, chain.first, chain.last, chain.count);
+      push(chain);
       chain = {slab, nullptr, block, 0};
     }
     block->next = chain.first;
@@ -316,23 +299,23 @@ class Returns {
     uint32_t count;
   };
   static constexpr size_t kChains = 32;
+
+  static void push(const Chain& chain) {
+    Slab* slab = chain.slab;
+    if (slab == nullptr) return;
+    // Until the push we hold blocks of the slab, and it cannot change what it is.
+    uint32_t wake_level = slab->wake_level();
+    uint32_t returned = slab->remote.push(chain.first, chain.last, chain.count);
+    uint32_t out = slab->level.out();
+    if (out == returned ||
+        (out - returned <= wake_level && slab->parked.load(std::memory_order_seq_cst))) {
+      wake(slab);
+    }
+  }
+
+  LockGuard own_{tls.thread->lock};
   Chain chains_[kChains] = {};
 };
-
-// Gives back what the heap has collected for others.
-void give_returns(Heap* heap, unsigned c) {
-  Returns returns;
-  Block* block = heap->returns[c];
-  uint64_t count = heap->returns_count[c].get();
-  heap->returns[c] = nullptr;
-  heap->returns_count[c].set(0);
-  // The count bounds the walk: a block that was freed twice makes the list a ring.
-  for (; block != nullptr && count != 0; --count) {
-    Block* next = block->next;
-    returns.add(address_map.find(block), block);
-    block = next;
-  }
-}
 
 // A block in hand goes back to a slab of its own thread.
 void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
@@ -340,15 +323,38 @@ void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
   slab->free = block;
   slab->level.set(slab->level.out() - 1, 0);
   if (slab->parked.load(std::memory_order_relaxed)) unpark(heap, c, slab);
-  collect(slab);
   if (slab->all_back()) release(slab);
 }
 
 }  // namespace
 
+void look_at_woken(Thread* thread) {
+  if (thread->woken.load(std::memory_order_relaxed) == nullptr) return;
+  bool orphan = thread->orphan.load(std::memory_order_relaxed);
+  Slab* slab = thread->woken.exchange(nullptr, std::memory_order_acquire);
+  while (slab != nullptr) {
+    Slab* next = slab->next_woken;
+    // Before the look, so that who pushes after it puts the slab on the list again.
+    slab->woken.exchange(false, std::memory_order_seq_cst);
+    Heap* heap = slab->heap.load(std::memory_order_acquire);
+    if (heap == nullptr) {
+      // Released meanwhile.
+    } else if (heap->thread.load(std::memory_order_relaxed) != thread) {
+      wake(slab);  // it has become another thread's
+    } else if (look_at(heap, slab, orphan) && orphan && heap->slabs == 0 &&
+               !heap->tag.load(std::memory_order_relaxed)->is_live()) {
+      // An orphan has nothing in hand; a thread that runs looks after its own heaps.
+      retire_heap(thread, heap);
+    }
+    slab = next;
+  }
+}
+
 bool refill(Heap* heap, unsigned c) {
   {
-    LockGuard guard(heap->thread.load(std::memory_order_relaxed)->lock);
+    Thread* thread = heap->thread.load(std::memory_order_relaxed);
+    LockGuard guard(thread->lock);
+    look_at_woken(thread);
     for (;;) {
       Slab* slab = heap->available[c];
       if (slab == nullptr && (slab = heap->empty[c]) != nullptr) use_again(heap, c, slab);
@@ -373,18 +379,11 @@ void on_level(Slab* slab) noexcept {
     // With its last block the slab may have been released by another thread before we had the lock.
     Heap* heap = slab->heap.load(std::memory_order_relaxed);
     if (heap == nullptr || heap->thread.load(std::memory_order_relaxed) != thread) return;
-    unsigned c = slab->what().size_class;
     slab->level.set(slab->level.out(), 0);
-    collect(slab);
     check(slab);
-    empty = slab->all_back();
-    if (!empty) {
-      if (slab->parked.load(std::memory_order_relaxed)) unpark(heap, c, slab);
-    } else if (heap->tag.load(std::memory_order_relaxed)->is_live()) {
-      keep_empty(heap, c, slab);
-    } else {
-      release(slab);
-      if (heap->slabs == 0) emptied_tag = heap->tag_id;
+    empty = look_at(heap, slab, false);
+    if (empty && heap->slabs == 0 && !heap->tag.load(std::memory_order_relaxed)->is_live()) {
+      emptied_tag = heap->tag_id;
     }
   }
   if (!empty) return;
@@ -394,14 +393,19 @@ void on_level(Slab* slab) noexcept {
 
 void free_remote(Heap* heap, Slab* slab, Block* block) {
   if (heap == nullptr) {
-    push(slab, block, block, 1);
+    block->next = nullptr;
+    give_foreign(block);
     return;
   }
   unsigned c = slab->what().size_class;
   block->next = heap->returns[c];
   heap->returns[c] = block;
   heap->returns_count[c].add(1);
-  if (heap->returns_count[c].get() * slab->block_size >= kReturnBytes) give_returns(heap, c);
+  uint64_t count = heap->returns_count[c].get();
+  if (count * slab->block_size < kReturnBytes) return;
+  heap->returns[c] = nullptr;
+  heap->returns_count[c].set(0);
+  give_foreign(block, count);
 }
 
 Block* flush(Heap* heap, Block* foreign) {
@@ -441,13 +445,17 @@ Block* flush_all(Thread* thread) {
   return foreign;
 }
 
-void give_foreign(Block* list) {
-  Returns returns;
-  while (list != nullptr) {
-    Block* next = list->next;
-    returns.add(address_map.find(list), list);
-    list = next;
+void give_foreign(Block* list, uint64_t most) {
+  if (list == nullptr) return;
+  {
+    Returns returns;
+    for (; list != nullptr && most != 0; --most) {
+      Block* next = list->next;
+      returns.add(address_map.find(list), list);
+      list = next;
+    }
   }
+  purge_tick();
 }
 
 unsigned release_empty(Heap* heap, unsigned most) {
@@ -472,6 +480,7 @@ unsigned release_empty(Heap* heap, unsigned most) {
 
 unsigned release_all_empty(Thread* thread, unsigned most) {
   unsigned released = 0;
+  look_at_woken(thread);
   thread->for_each_heap([&](Heap* heap) { released += release_empty(heap, most); });
   return released;
 }

@@ -21,8 +21,11 @@ void free_remote(Heap* heap, Slab* slab, Block* block);
 // an orphan; lock held.
 Block* flush(Heap* heap, Block* foreign);
 Block* flush_all(Thread* thread);
-// No lock held.
-void give_foreign(Block* list);
+// No lock held. At most so many: a block that was freed twice makes a list a ring.
+void give_foreign(Block* list, uint64_t most = ~uint64_t{0});
+
+// Sees to the slabs of which others gave blocks back. Lock held.
+void look_at_woken(Thread* thread);
 
 // Releases slabs that hold no block: those kept, and others among the first `most` of a class. Lock
 // held. Any thread.

@@ -104,11 +104,13 @@ struct alignas(kCacheLine) Slab {
   alignas(kCacheLine) RemoteList remote;  // any
   Slab* next =
       nullptr;  // lock: in the heap's list of available slabs; also free lists of descriptors
-  Slab* previous = nullptr;   // lock
-  std::atomic<size_t> bytes;  // lock: committed bytes of a slab; usable bytes of a large block
-  size_t mapped = 0;          // const: a span's mapping
-  uint32_t slots = 0;         // const: of a slab or run; 0 for a span
-  std::atomic<bool> parked;   // lock: not in the list of available slabs, as nothing in it is free
+  Slab* previous = nullptr;    // lock
+  std::atomic<size_t> bytes;   // lock: committed bytes of a slab; usable bytes of a large block
+  size_t mapped = 0;           // const: a span's mapping
+  Slab* next_woken = nullptr;  // who set `woken`, until its thread looks
+  uint32_t slots = 0;          // const: of a slab or run; 0 for a span
+  std::atomic<bool> parked;    // lock: not in the list of available slabs, as nothing in it is free
+  std::atomic<bool> woken;     // any: it is in a thread's list of slabs to look at
 
   Binding what() const { return Binding::unpack(binding.load(std::memory_order_relaxed)); }
   bool is_blocks() const { return what().kind == SlabKind::kBlocks; }

@@ -1,5 +1,5 @@
 // One slab between its owner, threads that free its blocks, and a purge: heap/slab.cpp's push,
-// after_push, park, collect, refill, on_level and release_empty, step by step.
+// wake, look_at_woken, park, collect, refill, on_level and release_empty, step by step.
 //
 // Blocks are bits. Each is in exactly one place: the slab's free list, its remote list, the heap's
 // list (in hand), or with a user. The owner's plain stores to `level` go through a store buffer, as
@@ -23,10 +23,11 @@ struct SlabModel {
   uint8_t owner_steps = 3;
   uint8_t purges = 1;
   // ---- What the protocol rests on; each can be left out.
-  bool park_looks_again = true;        // at the remote list, after it said so
-  bool after_push_looks_again = true;  // whether the slab is still the heap's, with the lock
-  bool on_level_looks_again = true;    // likewise
-  bool push_before_look = true;        // at level and parked
+  bool park_looks_again = true;      // at the remote list, after it said so
+  bool look_looks_again = true;      // whether the slab is still the heap's, with the lock
+  bool clear_before_look = true;     // the mark that the slab is in the list
+  bool on_level_looks_again = true;  // likewise
+  bool push_before_look = true;      // at level and parked
   bool release_counts_remote =
       true;  // all_back compares with the remote list, not with nothing live
 
@@ -37,6 +38,7 @@ struct SlabModel {
     uint8_t user[3];             // blocks
     uint8_t moving;              // blocks on their way from remote to free, the owner's
     uint8_t parked, linked;
+    uint8_t woken, listed;       // marked as in the list of slabs to look at; in it
     uint8_t out, floor;          // of level, in memory
     uint8_t own_out, own_floor;  // as the owner sees it
     uint8_t pending;             // stores in the buffer
@@ -48,14 +50,19 @@ struct SlabModel {
 
   enum Place : uint8_t {
     kIdle,
-    // after_push
+    // wake
     kHeap,
-    kLock,
+    kMark,
+    kList,
+    // look_at_woken
+    kTakeList,
+    kClear,
     kRecheck,
     kAllBack1,
     kAllBack2,
     kWake1,
     kWake2,
+    kLateClear,
     kUnlock,
     // push
     kLookOut,
@@ -64,11 +71,9 @@ struct SlabModel {
     // on_level
     kLevelLock,
     kLevelRecheck,
-    kLevelTake,
-    kLevelAdd,
-    kLevelLink,
     kLevelAllBack1,
     kLevelAllBack2,
+    kLevelWake,
     // refill
     kRefillLock,
     kRefillSlab,
@@ -115,18 +120,20 @@ struct SlabModel {
       case kIdle:
         if (t == kPurger) return s.purges != 0 && s.lock != 0 ? 0 : 1;
         return t == kOwner ? 3 : 2;
-      case kLock:
       case kLevelLock:
       case kRefillLock:
         return s.lock == 0 && drained ? 1 : 0;
-      case kLevelTake:
+      case kTakeList:
+      case kClear:
       case kRefillTake:
       case kPark2:
       case kUnlock:
         return drained ? 1 : 0;
       case kAllBack2:
       case kLevelAllBack2:
-        return 2;  // whether it is the heap's only available slab, which is kept
+        return 2;  // whether it is kept
+      case kRefillSlab:
+        return 2;  // whether an empty one is carved anew
       default:
         return 1;
     }
@@ -158,7 +165,7 @@ struct SlabModel {
     if ((s.hand | s.user[0] | s.user[1] | s.user[2] | s.moving) != 0)
       return "a slab is released that has a block out";
     if (s.pending != 0) return "a slab is released before its owner's stores arrived";
-    s.bound = s.linked = s.free = s.remote = 0;
+    s.bound = s.linked = s.parked = s.free = s.remote = 0;
     s.out = s.own_out = s.floor = s.own_floor = 0;
     return nullptr;
   }
@@ -186,13 +193,21 @@ struct SlabModel {
         if (t == kPurger) return purger_begins(s);
         return pusher_begins(s, t, choice);
       case kHeap:
-        finish(s, t, s.bound ? kLock : kIdle);
+        finish(s, t, s.bound ? kMark : kIdle);
         return nullptr;
-      case kLock:
+      case kMark:
+        finish(s, t, s.woken ? kIdle : kList);
+        s.woken = 1;
+        return nullptr;
+      case kList:
+        if (s.listed) return "a slab is in the list twice";
+        s.listed = 1;
+        finish(s, t);
+        return nullptr;
       case kLevelLock:
       case kRefillLock:
         s.lock = static_cast<uint8_t>(1 + t);
-        ++s.at[t];
+        s.at[t] = s.at[t] == kLevelLock ? kLevelRecheck : kTakeList;
         return nullptr;
       case kUnlock:
         s.lock = 0;
@@ -291,23 +306,34 @@ struct SlabModel {
     }
     --s.purges;
     s.lock = 1 + kPurger;
-    s.at[kPurger] = kPurgeLook;
+    s.at[kPurger] = kTakeList;
     return nullptr;
   }
 
   // ---- With the lock.
 
+  // After the look at the list the owner refills and the purge goes on.
+  static Place after_list(int t) { return t == kOwner ? kRefillSlab : kPurgeLook; }
+  Place after_look(int t) const { return clear_before_look ? after_list(t) : kLateClear; }
+
   const char* locked_step(State& s, int t, int choice) const {
     switch (s.at[t]) {
-      // after_push
+      // look_at_woken
+      case kTakeList:
+        s.at[t] = !s.listed ? after_list(t) : clear_before_look ? kClear : kRecheck;
+        s.listed = 0;
+        return nullptr;
+      case kClear:
+        s.woken = 0;
+        s.at[t] = kRecheck;
+        return nullptr;
+      case kLateClear:
+        s.woken = 0;
+        s.at[t] = after_list(t);
+        return nullptr;
       case kRecheck:
-        if (!s.bound) {
-          if (!after_push_looks_again) return "after_push works on a slab that is nobody's";
-          s.lock = 0;
-          s.at[t] = kHeap;
-          return nullptr;
-        }
-        s.at[t] = kAllBack1;
+        if (!s.bound && !look_looks_again) return "a look at a slab that is nobody's";
+        s.at[t] = s.bound ? kAllBack1 : after_look(t);
         return nullptr;
       case kAllBack1:
       case kLevelAllBack1:
@@ -320,15 +346,15 @@ struct SlabModel {
           s.at[t] = kWake1;
           return nullptr;
         }
-        s.at[t] = kUnlock;
-        return s.parked || choice == 1 ? release(s) : nullptr;
+        s.at[t] = after_look(t);
+        return keep_or_release(s, choice);
       case kWake1:
-        s.saw_out[t] = s.out;
-        s.at[t] = s.parked ? kWake2 : kUnlock;
+        s.saw_out[t] = static_cast<uint8_t>(out_for(s, t));
+        s.at[t] = s.parked ? kWake2 : after_look(t);
         return nullptr;
       case kWake2:
         if (unsigned{s.saw_out[t]} - count(s.remote) <= wake_level) link(s);
-        s.at[t] = kUnlock;
+        s.at[t] = after_look(t);
         return nullptr;
       // on_level
       case kLevelRecheck:
@@ -338,37 +364,38 @@ struct SlabModel {
           return nullptr;
         }
         store_level(s, s.own_out, 0);
-        s.at[t] = kLevelTake;
+        s.at[t] = kLevelAllBack1;
         return nullptr;
-      case kLevelTake:
+      case kLevelAllBack2:
+        if (s.saw_out[t] != count(s.remote)) {
+          s.at[t] = kLevelWake;
+          return nullptr;
+        }
+        // The lock's opening is a locked instruction: the owner's own stores are out before the
+        // slab is another's.
+        while (s.pending != 0) flush(s);
+        s.at[t] = kUnlock;
+        return keep_or_release(s, choice);
+      case kLevelWake:
+        if (s.parked && unsigned{s.own_out} - count(s.remote) <= wake_level) link(s);
+        while (s.pending != 0) flush(s);
+        s.at[t] = kUnlock;
+        return nullptr;
       case kRefillTake:
-        if (s.at[t] == kLevelTake || s.free == 0) {
+        if (s.free == 0) {
           s.moving = s.remote;
           s.remote = 0;
         }
-        ++s.at[t];
+        s.at[t] = kRefillAdd;
         return nullptr;
-      case kLevelAdd:
       case kRefillAdd:
         if (s.moving != 0) {
           store_level(s, s.own_out - count(s.moving), 0);
           s.free |= s.moving;
           s.moving = 0;
         }
-        ++s.at[t];
+        s.at[t] = kRefillHand;
         return nullptr;
-      case kLevelLink:
-        if (s.parked) link(s);
-        s.at[t] = kLevelAllBack1;
-        return nullptr;
-      case kLevelAllBack2: {
-        bool gone = s.saw_out[t] == count(s.remote) && choice == 1;
-        // The lock's opening is a locked instruction: the owner's own stores are out before the
-        // slab is another's.
-        while (s.pending != 0) flush(s);
-        s.at[t] = kUnlock;
-        return gone ? release(s) : nullptr;
-      }
       // purge
       case kPurgeLook:
         s.at[t] = s.bound && s.linked ? kPurgeAllBack1 : kUnlock;
@@ -377,11 +404,18 @@ struct SlabModel {
         s.at[t] = kUnlock;
         return is_all_back(s, t) ? release(s) : nullptr;
       default:
-        return refill_step(s);
+        return refill_step(s, choice);
     }
   }
 
-  const char* refill_step(State& s) const {
+  // An empty slab.
+  const char* keep_or_release(State& s, int choice) const {
+    if (choice == 1) return release(s);
+    link(s);
+    return nullptr;
+  }
+
+  const char* refill_step(State& s, int choice) const {
     switch (s.at[kOwner]) {
       case kRefillSlab:
         if (!s.bound) {
@@ -390,6 +424,11 @@ struct SlabModel {
           s.free = all();
           s.moving = s.remote = 0;
           link(s);
+          store_level(s, 0, 0);
+        }
+        if (s.linked && choice == 1 && s.own_out == count(s.remote)) {
+          s.free = all();
+          s.remote = 0;
           store_level(s, 0, 0);
         }
         s.at[kOwner] = s.linked ? kRefillTake : kUnlock;  // parked: served from elsewhere
@@ -447,14 +486,15 @@ struct SlabModel {
   }
 
   const char* broken_at_end(const State& s) const {
+    if (s.woken != s.listed) return "a slab is marked as in the list, and is not";
     if (!s.bound) return nullptr;
     if (s.out != capacity - count(s.free)) return "level is not what is out";
     if (!s.linked && !s.parked) return "a slab is neither parked nor available";
     // Neither what the owner freed nor what the others did is enough to wake it. Both together may
     // be, until the next block comes back: the owner counts only its own, so less than twice the
     // wake level's share can be free and parked. What is all back, and seen by neither of two, is
-    // then available, where the purge finds it.
-    if (!s.parked) return nullptr;
+    // then available, where the purge finds it. What is in the list will be looked at.
+    if (!s.parked || s.listed) return nullptr;
     if (s.out <= wake_level || capacity - count(s.remote) <= wake_level) return "a wake-up is lost";
     if (s.out == count(s.remote)) return "an empty slab is parked";
     return nullptr;
@@ -498,8 +538,11 @@ int main() {
   model.park_looks_again = false;
   verdict.fails("without park's second look at the remote list", model);
   model = {};
-  model.after_push_looks_again = false;
-  verdict.fails("without after_push's second look at the heap", model);
+  model.look_looks_again = false;
+  verdict.fails("without the second look at the heap", model);
+  model = {};
+  model.clear_before_look = false;
+  verdict.fails("with the mark cleared after the look", model);
   model = {};
   model.on_level_looks_again = false;
   verdict.fails("without on_level's second look at the heap", model);

@@ -127,6 +127,12 @@ TEST_F(SlabTest, AFullOneIsParkedAndWokenByItsOwner) {
   for (void* p : blocks) tally_free(p);
 }
 
+// As the thread does at its next slow step.
+void look() {
+  LockGuard guard(tls.thread->lock);
+  core::look_at_woken(tls.thread);
+}
+
 TEST_F(SlabTest, AFullOneIsWokenByOthers) {
   std::vector<void*> blocks = fill_up(allocate(512), 512);
   Slab* slab = slab_of(blocks[0]);
@@ -143,6 +149,9 @@ TEST_F(SlabTest, AFullOneIsWokenByOthers) {
   EXPECT_EQ(slab->remote.count(), few - 1) << "a thread that ends gives all back";
   EXPECT_TRUE(slab->parked.load());
   free_on_another_thread(1);
+  EXPECT_TRUE(slab->woken.load());
+  look();
+  EXPECT_FALSE(slab->woken.load());
   EXPECT_FALSE(slab->parked.load());
   EXPECT_TRUE(is_available(slab));
   for (void* p : blocks) tally_free(p);
@@ -159,6 +168,7 @@ TEST_F(SlabTest, AFullOneIsWokenByBothTogether) {
   EXPECT_TRUE(slab->parked.load());
   on_thread([&] { tally_free(blocks.back()); });
   blocks.pop_back();
+  look();
   EXPECT_FALSE(slab->parked.load());
   for (void* p : blocks) tally_free(p);
 }
@@ -199,7 +209,7 @@ TEST_F(SlabTest, BlocksThatOthersFreedEmptyASlabToo) {
   EXPECT_EQ(own(tag_).live_blocks, 0U);
   {
     LockGuard guard(tls.thread->lock);
-    core::release_empty(heap_of(tag_), 0);
+    core::release_all_empty(tls.thread, 0);
   }
   EXPECT_LE(heap_of(tag_)->slabs, 1U) << "but for the one whose last blocks are in hand";
 }
