@@ -110,7 +110,8 @@ Slab* new_slab(Heap* heap, unsigned c) {
   return slab;
 }
 
-// Blocks that others gave back are the slab's own. The caller owns it, and it has no other free ones.
+// Blocks that others gave back are the slab's own. The caller owns it, and it has no other free
+// ones.
 void collect(Slab* slab) {
   RemoteList::Taken taken = slab->remote.take();
   slab->free = taken.first;
