@@ -73,6 +73,7 @@ void release(Slab* slab) {
   Tag* tag = heap->tag.load(std::memory_order_relaxed);
   TALLY_ASSERT(slab->all_back());
   if (!slab->parked.load(std::memory_order_relaxed)) unlink(heap, what.size_class, slab);
+  slab->parked.store(false, std::memory_order_relaxed);
   --heap->slabs;
   size_t bytes = slab->bytes.load(std::memory_order_relaxed);
   // Class and tag stay, for the message if a block is freed again.
@@ -92,6 +93,7 @@ Slab* new_slab(Heap* heap, unsigned c) {
   unsigned slots = is_small(c) ? 1 : kMediumSlots;
   Slab* slab = take_run(slots, 1, slots == 1, &zeroed);
   if (slab == nullptr) return nullptr;
+  TALLY_ASSERT(!slab->parked.load(std::memory_order_relaxed));
   size_t bytes =
       slots == 1 ? kSlotBytes - (address(slab->start) & (kSlotBytes - 1)) : slots * kSlotBytes;
   slab->free = nullptr;

@@ -157,6 +157,20 @@ TEST_F(SlabTest, AFullOneIsWokenByOthers) {
   for (void* p : blocks) tally_free(p);
 }
 
+// All its blocks come back at once, for a tag that takes no new ones: it never becomes available.
+TEST_F(SlabTest, AParkedOneIsReleasedAndUsedAgain) {
+  std::vector<void*> blocks = fill_up(allocate(512), 512);
+  Slab* slab = slab_of(blocks[0]);
+  ASSERT_TRUE(slab->parked.load());
+  tally_tag_retire(tag_);
+  on_thread([&] {
+    for (void* p : blocks) tally_free(p);
+  });
+  look();
+  EXPECT_EQ(slab->what().kind, SlabKind::kFree);
+  EXPECT_FALSE(slab->parked.load());
+}
+
 TEST_F(SlabTest, AFullOneIsWokenByBothTogether) {
   std::vector<void*> blocks = fill_up(allocate(512), 512);
   Slab* slab = slab_of(blocks[0]);
