@@ -39,16 +39,21 @@ inline constexpr size_t kChunkBytes = kSlotBytes * kSlotsPerChunk;
 // The chunk's header stands in its first slot; the rest of that slot serves as a shorter slab.
 inline constexpr size_t kChunkHeaderBytes = 16 * KiB;
 
-// Blocks up to kSmallMax lie in slabs of one slot, up to kMediumMax in slabs of kMediumSlots.
+// Blocks up to kSmallMax are served by the fast path, up to kMediumMax from slabs.
 inline constexpr size_t kSmallMax = 8 * KiB;
 inline constexpr size_t kMediumMax = 64 * KiB;
+// A slab has room for enough blocks that a step of the slow path is worth its cost: one slot for
+// blocks of up to 1 KiB, four for the rest of the small ones, else eight.
+inline constexpr size_t kOneSlotMax = 1 * KiB;
+inline constexpr unsigned kSmallSlots = 4;
 inline constexpr unsigned kMediumSlots = 8;
 // Large blocks up to this are runs of slots in a chunk; larger ones are mappings of their own.
 inline constexpr size_t kRunMax = 1 * MiB;
 
 // Never-used blocks are linked and handed out so many bytes at a time: one page of a cold slab is
-// touched, not all.
+// touched, not all. Of blocks from half a page on, some at once.
 inline constexpr size_t kBatchBytes = 4 * KiB;
+inline constexpr size_t kLongBatchBytes = 16 * KiB;
 // A full slab is allocated from again when this part of it is free.
 inline constexpr unsigned kWakeShift = 3;
 // Blocks of other threads' slabs that a thread frees go back together, so many bytes of a class at

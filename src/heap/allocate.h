@@ -30,23 +30,29 @@ void* allocate_aligned(Tag* tag, size_t alignment, size_t n);
 // As allocate_tagged, zeroed. `tag` likewise.
 void* allocate_zeroed(Tag* tag, size_t n);
 
-// A block from the heap's list; nullptr if the slow path must decide.
-inline void* allocate_from(Heap* heap, size_t n) {
-  size_t last = n - 1;
-  size_t c;
-  if (TALLY_LIKELY(last < kLinearMax)) {
-    c = last / kMinAlignment;
-  } else if (TALLY_LIKELY(last < kSmallMax)) {
-    c = kClassTable[last / kTableStep];
-  } else {
-    return nullptr;
-  }
+// The first block of the heap's list of a class; nullptr if there is none.
+template <bool kFetchNext>
+inline void* pop_from(Heap* heap, size_t c, size_t n) {
   Block* block = heap->list[c];
   if constexpr (kSingleInstructionCounters) asm("" : "+a"(block));  // where it is returned
   if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
-  heap->list[c] = block->next;
+  Block* next = block->next;
+  heap->list[c] = next;
+  if constexpr (kFetchNext) __builtin_prefetch(next, 1);
   heap->count(c, n);
   return block;
+}
+
+// A block from the heap's list; nullptr if the slow path must decide. From a list in the order in
+// which blocks came back the next one is seldom in the cache, and there is time to fetch it: a
+// tenth of the time of random replacement. The smallest blocks share cache lines, and go without.
+inline void* allocate_from(Heap* heap, size_t n) {
+  size_t last = n - 1;
+  if (TALLY_LIKELY(last < kLinearMax)) return pop_from<false>(heap, last / kMinAlignment, n);
+  if (TALLY_LIKELY(last < kSmallMax)) {
+    return pop_from<true>(heap, kClassTable[last / kTableStep], n);
+  }
+  return nullptr;
 }
 
 inline void* allocate(size_t n) {

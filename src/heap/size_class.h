@@ -77,7 +77,9 @@ constexpr size_t class_alignment(unsigned c) {
   return size & -size;
 }
 
-constexpr bool is_small(unsigned c) { return class_size(c) <= kSmallMax; }
+constexpr unsigned slots_of_slab(unsigned c) {
+  return class_size(c) <= kOneSlotMax ? 1 : class_size(c) <= kSmallMax ? kSmallSlots : kMediumSlots;
+}
 
 static_assert(class_size(kClasses - 1) == kMediumMax);
 static_assert(class_size(class_of(kSmallMax)) == kSmallMax);

@@ -90,7 +90,7 @@ void release(Slab* slab) {
 
 Slab* new_slab(Heap* heap, unsigned c) {
   bool zeroed;
-  unsigned slots = is_small(c) ? 1 : kMediumSlots;
+  unsigned slots = slots_of_slab(c);
   Slab* slab = take_run(slots, 1, slots == 1, &zeroed);
   if (slab == nullptr) return nullptr;
   TALLY_ASSERT(!slab->parked.load(std::memory_order_relaxed));
@@ -123,7 +123,8 @@ void collect(Slab* slab) {
 // Links never-used blocks into slab->free: a batch.
 void carve(Heap* heap, Slab* slab) {
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
-  uint32_t batch = static_cast<uint32_t>(max_of(kBatchBytes / slab->block_size, 1));
+  size_t bytes = slab->block_size > kBatchBytes / 2 ? kLongBatchBytes : kBatchBytes;
+  uint32_t batch = static_cast<uint32_t>(max_of(bytes / slab->block_size, 1));
   uint32_t end = static_cast<uint32_t>(min_of(carved + batch, slab->capacity));
   size_t have = slab->bytes.load(std::memory_order_relaxed);
   size_t need = round_up(size_t{end} * slab->block_size, os::page_size());

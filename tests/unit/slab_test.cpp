@@ -81,8 +81,7 @@ TEST_F(SlabTest, CapacityIsWhatFitsInTheSlots) {
   for (unsigned c = 0; c < kClasses; ++c) {
     void* p = allocate(class_size(c));
     const Slab* slab = slab_of(p);
-    size_t bytes = is_small(c) ? kSlotBytes - (address(slab->start) & (kSlotBytes - 1))
-                               : kMediumSlots * kSlotBytes;
+    size_t bytes = slots_of_slab(c) * kSlotBytes - (address(slab->start) & (kSlotBytes - 1));
     EXPECT_EQ(slab->capacity, bytes / class_size(c));
     EXPECT_GE(slab->capacity, 6U) << "the wake level needs some";
     EXPECT_LT(slab->wake_level(), slab->capacity);
