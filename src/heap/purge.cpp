@@ -22,7 +22,7 @@ void purge_tick() {
   uint64_t last = g_last.load(std::memory_order_relaxed);
   if (now < last + options.purge_ms / 4 + 1 && options.purge_ms != 0) return;
   if (!g_last.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
-  constexpr unsigned kLookAt = 64;
+  constexpr unsigned kLookAt = 1024;
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
        thread = thread->next_thread) {
     if (!thread->lock.try_acquire()) continue;

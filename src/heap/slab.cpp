@@ -120,6 +120,19 @@ void collect(Slab* slab) {
   slab->level.set(slab->level.out() - taken.count, 0);
 }
 
+// Likewise, beside others. Then a countdown to zero means that the slab is empty, unless others
+// give more back meanwhile.
+void join(Slab* slab) {
+  if (slab->free == nullptr) return collect(slab);
+  RemoteList::Taken taken = slab->remote.take();
+  if (taken.first == nullptr) return;
+  Block* last = check_list(taken.first, taken.count, slab);
+  if (last == nullptr) return;
+  last->next = slab->free;
+  slab->free = taken.first;
+  slab->level.set(slab->level.out() - taken.count, 0);
+}
+
 // Links never-used blocks into slab->free: a batch.
 void carve(Heap* heap, Slab* slab) {
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
@@ -164,6 +177,7 @@ Slab* steal(Heap* heap, unsigned c) {
     if (!thread->orphan.load(std::memory_order_relaxed) || !thread->lock.try_acquire()) continue;
     Slab* slab = nullptr;
     if (thread->orphan.load(std::memory_order_relaxed)) {
+      look_at_woken(thread);
       Heap* other = thread->find_heap(heap->tag.load(std::memory_order_relaxed)->id);
       slab = other == nullptr ? nullptr : other->available[c];
       if (slab != nullptr) {
@@ -209,8 +223,11 @@ bool is_scattered(const Slab* slab) {
 void use_again(Heap* heap, unsigned c, Slab* slab) {
   unlink(heap, c, slab);
   link(&heap->available[c], slab);
-  if (!is_scattered(slab)) return;
-  slab->remote.take();
+  bool sound = slab->all_back();
+  if (sound && !is_scattered(slab)) return;
+  RemoteList::Taken taken = slab->remote.take();
+  // More came back than was out.
+  if (!sound) misuse_double_free(taken.first != nullptr ? taken.first : slab->free, slab);
   slab->free = nullptr;
   slab->carved.store(0, std::memory_order_relaxed);
   slab->level.set(0, 0);
@@ -266,11 +283,11 @@ void wake(Slab* slab) {
   Slab* first = thread->woken.load(std::memory_order_relaxed);
   do {
     slab->next_woken = first;
-  } while (!thread->woken.compare_exchange_weak(first, slab, std::memory_order_release,
+  } while (!thread->woken.compare_exchange_weak(first, slab, std::memory_order_seq_cst,
                                                 std::memory_order_relaxed));
   // An orphan has nobody else who would. Locks of others are only tried, as one is held; whoever
   // has it looks, or the purge does.
-  if (!thread->orphan.load(std::memory_order_relaxed) || !thread->lock.try_acquire()) return;
+  if (!thread->orphan.load(std::memory_order_seq_cst) || !thread->lock.try_acquire()) return;
   if (thread->orphan.load(std::memory_order_relaxed)) look_at_woken(thread);
   thread->lock.release();
 }
@@ -384,6 +401,7 @@ void on_level(Slab* slab) noexcept {
     Heap* heap = slab->heap.load(std::memory_order_relaxed);
     if (heap == nullptr || heap->thread.load(std::memory_order_relaxed) != thread) return;
     slab->level.set(slab->level.out(), 0);
+    join(slab);
     check(slab);
     empty = look_at(heap, slab, false);
     if (empty && heap->slabs == 0 && !heap->tag.load(std::memory_order_relaxed)->is_live()) {
@@ -485,7 +503,14 @@ unsigned release_empty(Heap* heap, unsigned most) {
 unsigned release_all_empty(Thread* thread, unsigned most) {
   unsigned released = 0;
   look_at_woken(thread);
-  thread->for_each_heap([&](Heap* heap) { released += release_empty(heap, most); });
+  bool orphan = thread->orphan.load(std::memory_order_relaxed);
+  thread->for_each_heap([&](Heap* heap) {
+    released += release_empty(heap, most);
+    // An orphan has nothing in hand; a thread that runs looks after its own heaps.
+    if (orphan && heap->slabs == 0 && !heap->tag.load(std::memory_order_relaxed)->is_live()) {
+      retire_heap(thread, heap);
+    }
+  });
   return released;
 }
 

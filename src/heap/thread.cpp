@@ -83,9 +83,12 @@ void give_thread(Thread* thread) {
   drop_retired_heaps(thread);
   LockGuard guard(threads_lock);
   LockGuard own(thread->lock);
-  thread->orphan.store(true, std::memory_order_relaxed);
+  thread->orphan.store(true, std::memory_order_seq_cst);
   thread->next_orphan = g_orphans;
   g_orphans = thread;
+  // Whoever pushed before that did not see it; whoever pushes now does.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  look_at_woken(thread);
 }
 
 void on_thread_exit() {

@@ -32,8 +32,9 @@ class Lock {
   // Around fork. A lock that this thread holds already (fork in a signal handler that interrupted
   // us) stays as it is: the child too returns into the interrupted step, and ends it.
   void acquire_for_fork() {
-    was_held_ = held_by_me();
-    if (!was_held_) acquire();
+    bool held = held_by_me();
+    if (!held) acquire();
+    was_held_ = held;
   }
   void release_after_fork() {
     if (!was_held_) release();

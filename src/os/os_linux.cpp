@@ -202,6 +202,8 @@ void* remap(void* p, size_t bytes, size_t new_bytes, size_t alignment) {
   long result = system_call(__NR_mremap, as_long(p), static_cast<long>(bytes),
                             static_cast<long>(new_bytes), 0);
   if (!failed(result)) return p;
+  // Two mappings side by side, of different pasts, are not resized as one.
+  if (result == -EFAULT) return nullptr;
   void* target = map_with(new_bytes, alignment, PROT_NONE);
   if (target == nullptr) return nullptr;
   result =

@@ -244,14 +244,16 @@ int create_tag(const char* path, uint32_t* id) {
   if (int error = normalise(path, buffer, &normal)) return error;
   LockGuard guard(tags_lock);
   reap_retired(16);
-  const Tag* had = nearest(normal);
+  const Tag* had = nearest(normal)->nearest_live();
   Tag* tag;
   int error = create(normal, &tag);
   if (error == 0) {
     *id = tag->id;
   } else {
-    // The parents that it made go again.
-    for (Tag* made = nearest(normal); made != had; made = made->parent) retire(made);
+    // The parents that it made, or revived, go again.
+    for (Tag* made = nearest(normal); made != had; made = made->parent) {
+      if (made->is_live()) retire(made);
+    }
   }
   return error;
 }

@@ -156,6 +156,18 @@ TEST_F(SlabTest, AFullOneIsWokenByOthers) {
   for (void* p : blocks) tally_free(p);
 }
 
+// One block of others is not enough to wake it, and must not hide that all the rest came back.
+TEST_F(SlabTest, AFewOfOthersDoNotHideThatItIsEmpty) {
+  std::vector<void*> blocks = fill_up(allocate(512), 512);
+  Slab* slab = slab_of(blocks[0]);
+  on_thread([&] { tally_free(blocks[0]); });
+  EXPECT_EQ(slab->remote.count(), 1U);
+  for (size_t i = 1; i < blocks.size(); ++i) tally_free(blocks[i]);
+  LockGuard guard(tls.thread->lock);
+  core::release_empty(heap_of(tag_), 0);
+  EXPECT_EQ(slab->what().kind, SlabKind::kFree);
+}
+
 // All its blocks come back at once, for a tag that takes no new ones: it never becomes available.
 TEST_F(SlabTest, AParkedOneIsReleasedAndUsedAgain) {
   std::vector<void*> blocks = fill_up(allocate(512), 512);

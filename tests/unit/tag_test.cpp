@@ -90,19 +90,6 @@ TEST(Tag, AFailedCreateLeavesNothing) {
   EXPECT_EQ(tag_limit(), limit);
 }
 
-TEST(Tag, WithoutIdsACreateLeavesNoParents) {
-  std::vector<uint32_t> ids;
-  uint32_t id;
-  while (create(("full/" + std::to_string(ids.size())).c_str(), &id) == 0) ids.push_back(id);
-  ASSERT_EQ(retire_tag(ids.back()), 0);
-  EXPECT_EQ(create("parent/child", &id), ENOSPC) << "one is left, two are needed";
-  EXPECT_EQ(look_up("parent"), ENOENT);
-  EXPECT_EQ(create("alone", &id), 0) << "the one is still there";
-  retire_tag(id);
-  ids.pop_back();
-  for (uint32_t each : ids) retire_tag(each);
-}
-
 TEST(Tag, RetiredIsNotFoundUntilItIsRevived) {
   uint32_t id = created("/gone/soon");
   find_tag(id)->charge(100);
@@ -296,6 +283,29 @@ TEST(Tag, TotalsAreRightWhoeverUsesTheIdNext) {
   EXPECT_FALSE(wrapped.load());
   EXPECT_EQ(find_tag(created("/last"))->total.now.load(), 0U);
   EXPECT_EQ(find_tag(created("/reap"))->total.now.load(), 0U);
+}
+
+TEST(Tag, WithoutIdsACreateLeavesNoParents) {
+  std::vector<uint32_t> ids;
+  uint32_t id;
+  while (create(("full/" + std::to_string(ids.size())).c_str(), &id) == 0) ids.push_back(id);
+  ASSERT_EQ(retire_tag(ids.back()), 0);
+  EXPECT_EQ(create("parent/child", &id), ENOSPC) << "one is left, two are needed";
+  EXPECT_EQ(look_up("parent"), ENOENT);
+  // A parent that was retired and still holds something is as it was, too.
+  Tag* held = find_tag(ids[0]);
+  held->charge(100);
+  ASSERT_EQ(retire_tag(ids[0]), 0);
+  std::string below = std::string(held->name) + "/a/b";
+  EXPECT_EQ(create(below.c_str(), &id), ENOSPC);
+  EXPECT_FALSE(held->is_live());
+  held->uncharge(100);
+  EXPECT_EQ(create("alone", &id), 0) << "the one is still there";
+  retire_tag(id);
+  ids.pop_back();
+  for (uint32_t each : ids) {
+    if (each != ids[0]) retire_tag(each);
+  }
 }
 
 }  // namespace
