@@ -71,6 +71,8 @@ struct SlabModel {
     // on_level
     kLevelLock,
     kLevelRecheck,
+    kLevelTake,
+    kLevelAdd,
     kLevelAllBack1,
     kLevelAllBack2,
     kLevelWake,
@@ -125,6 +127,7 @@ struct SlabModel {
         return s.lock == 0 && drained ? 1 : 0;
       case kTakeList:
       case kClear:
+      case kLevelTake:
       case kRefillTake:
       case kPark2:
       case kUnlock:
@@ -364,7 +367,7 @@ struct SlabModel {
           return nullptr;
         }
         store_level(s, s.own_out, 0);
-        s.at[t] = kLevelAllBack1;
+        s.at[t] = kLevelTake;
         return nullptr;
       case kLevelAllBack2:
         if (s.saw_out[t] != count(s.remote)) {
@@ -381,20 +384,22 @@ struct SlabModel {
         while (s.pending != 0) flush(s);
         s.at[t] = kUnlock;
         return nullptr;
+      case kLevelTake:
       case kRefillTake:
-        if (s.free == 0) {
+        if (s.at[t] == kLevelTake || s.free == 0) {
           s.moving = s.remote;
           s.remote = 0;
         }
-        s.at[t] = kRefillAdd;
+        ++s.at[t];
         return nullptr;
+      case kLevelAdd:
       case kRefillAdd:
         if (s.moving != 0) {
           store_level(s, s.own_out - count(s.moving), 0);
           s.free |= s.moving;
           s.moving = 0;
         }
-        s.at[t] = kRefillHand;
+        ++s.at[t];
         return nullptr;
       // purge
       case kPurgeLook:
