@@ -112,23 +112,17 @@ Slab* new_slab(Heap* heap, unsigned c) {
   return slab;
 }
 
-// Blocks that others gave back are the slab's own. The caller owns it, and it has no other free
-// ones.
+// Blocks that others gave back join the slab's own: a countdown to zero then means that it is
+// empty, unless others give more back meanwhile. The caller owns it. A list that joins no other is
+// not walked, but looked at as it is handed on.
 void collect(Slab* slab) {
   RemoteList::Taken taken = slab->remote.take();
-  slab->free = taken.first;
-  slab->level.set(slab->level.out() - taken.count, 0);
-}
-
-// Likewise, beside others. Then a countdown to zero means that the slab is empty, unless others
-// give more back meanwhile.
-void join(Slab* slab) {
-  if (slab->free == nullptr) return collect(slab);
-  RemoteList::Taken taken = slab->remote.take();
   if (taken.first == nullptr) return;
-  Block* last = check_list(taken.first, taken.count, slab);
-  if (last == nullptr) return;
-  last->next = slab->free;
+  if (slab->free != nullptr) {
+    Block* last = check_list(taken.first, taken.count, slab);
+    if (last == nullptr) return;
+    last->next = slab->free;
+  }
   slab->free = taken.first;
   slab->level.set(slab->level.out() - taken.count, 0);
 }
@@ -158,14 +152,13 @@ void carve(Heap* heap, Slab* slab) {
 // Nothing in the slab is free: whoever frees enough of it makes it available again. The store and
 // the look at `remote` pair with push: either the pusher sees the slab parked, or we see what it
 // pushed.
-bool park(Heap* heap, unsigned c, Slab* slab) {
+void park(Heap* heap, unsigned c, Slab* slab) {
   unlink(heap, c, slab);
   slab->level.set(slab->level.out(), slab->wake_level());
   slab->parked.exchange(true, std::memory_order_seq_cst);
-  if (slab->remote.count() == 0) return true;
+  if (slab->remote.count() == 0) return;
   slab->level.set(slab->level.out(), 0);
   unpark(heap, c, slab);
-  return false;
 }
 
 // Takes a slab that has blocks to give from an orphan's heap of this tag. Locks of others are only
@@ -254,7 +247,7 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
 
 // ---- Giving blocks of others back.
 
-// Lock held by the caller, or nobody's slab. True if the slab turned out to be empty.
+// Lock of the heap's thread held. True if the slab turned out to be empty.
 bool look_at(Heap* heap, Slab* slab, bool orphan) {
   unsigned c = slab->what().size_class;
   if (slab->all_back()) {
@@ -270,6 +263,11 @@ bool look_at(Heap* heap, Slab* slab, bool orphan) {
     unpark(heap, c, slab);
   }
   return false;
+}
+
+// Lock held. Nothing will be allocated from the heap any more, and nothing of it is left.
+bool is_done(const Heap* heap) {
+  return heap->slabs == 0 && !heap->tag.load(std::memory_order_relaxed)->is_live();
 }
 
 // The slab may be empty, or worth allocating from again: its thread is to look at it. Whoever finds
@@ -362,8 +360,7 @@ void look_at_woken(Thread* thread) {
       // Released meanwhile.
     } else if (heap->thread.load(std::memory_order_relaxed) != thread) {
       wake(slab);  // it has become another thread's
-    } else if (look_at(heap, slab, orphan) && orphan && heap->slabs == 0 &&
-               !heap->tag.load(std::memory_order_relaxed)->is_live()) {
+    } else if (look_at(heap, slab, orphan) && orphan && is_done(heap)) {
       // An orphan has nothing in hand; a thread that runs looks after its own heaps.
       retire_heap(thread, heap);
     }
@@ -401,12 +398,10 @@ void on_level(Slab* slab) noexcept {
     Heap* heap = slab->heap.load(std::memory_order_relaxed);
     if (heap == nullptr || heap->thread.load(std::memory_order_relaxed) != thread) return;
     slab->level.set(slab->level.out(), 0);
-    join(slab);
+    collect(slab);
     check(slab);
     empty = look_at(heap, slab, false);
-    if (empty && heap->slabs == 0 && !heap->tag.load(std::memory_order_relaxed)->is_live()) {
-      emptied_tag = heap->tag_id;
-    }
+    if (empty && is_done(heap)) emptied_tag = heap->tag_id;
   }
   if (!empty) return;
   purge_tick();
@@ -506,10 +501,7 @@ unsigned release_all_empty(Thread* thread, unsigned most) {
   bool orphan = thread->orphan.load(std::memory_order_relaxed);
   thread->for_each_heap([&](Heap* heap) {
     released += release_empty(heap, most);
-    // An orphan has nothing in hand; a thread that runs looks after its own heaps.
-    if (orphan && heap->slabs == 0 && !heap->tag.load(std::memory_order_relaxed)->is_live()) {
-      retire_heap(thread, heap);
-    }
+    if (orphan && is_done(heap)) retire_heap(thread, heap);
   });
   return released;
 }

@@ -374,6 +374,7 @@ void cpu_relax() {
 
 namespace {
 pthread_key_t g_exit_key;
+constinit std::atomic<bool> g_has_exit_key{false};
 void (*g_exit_hook)();
 
 // Keys are destroyed in rounds for as long as destructors set them anew. Ours waits for the second
@@ -391,9 +392,15 @@ void on_thread_exit(void* round) {
 
 bool set_thread_exit_hook(void (*hook)()) {
   g_exit_hook = hook;
-  return pthread_key_create(&g_exit_key, on_thread_exit) == 0;
+  bool ok = pthread_key_create(&g_exit_key, on_thread_exit) == 0;
+  g_has_exit_key.store(ok, std::memory_order_release);
+  return ok;
 }
-void arm_thread_exit() { pthread_setspecific(g_exit_key, reinterpret_cast<void*>(2)); }
+void arm_thread_exit() {
+  // Without a key of ours (a program may have used them all up) the number would be another's.
+  if (!g_has_exit_key.load(std::memory_order_acquire)) return;
+  pthread_setspecific(g_exit_key, reinterpret_cast<void*>(2));
+}
 
 void set_fork_hooks(void (*prepare)(), void (*parent)(), void (*child)()) {
   pthread_atfork(prepare, parent, child);

@@ -1,5 +1,8 @@
 #include "memory/span.h"
 
+#include <stdio.h>
+#include <sys/mman.h>
+
 #include "backend/backend.h"
 #include "base/config.h"
 #include "base/math.h"
@@ -195,6 +198,27 @@ TEST_F(SpanTest, ResizingThatFailsChangesNothing) {
   EXPECT_EQ(span->mapped, 2 * MiB);
   EXPECT_TRUE(is_filled(span->start, 2 * MiB, 9));
   EXPECT_LE(backend::held_bytes(), held + MiB) << "at most a leaf of the map in reserve";
+  give_span(span);
+}
+
+// As a span that was joined of two with different pasts: the kernel does not resize them as one.
+TEST_F(SpanTest, ResizingAcrossMappingsLeavesNoReservationBehind) {
+  auto address_space = [] {
+    size_t pages = 0;
+    FILE* file = fopen("/proc/self/statm", "r");
+    EXPECT_EQ(fscanf(file, "%zu", &pages), 1);
+    fclose(file);
+    return pages * os::page_size();
+  };
+  Slab* span = take(4 * MiB);
+  fill(span->start, 4 * MiB, 9);
+  ASSERT_EQ(mprotect(span->start + 2 * MiB, MiB, PROT_READ), 0);
+  size_t before = address_space();
+  EXPECT_FALSE(resize_span(span, 300 * MiB));
+  EXPECT_LT(address_space(), before + 100 * MiB);
+  ASSERT_EQ(mprotect(span->start + 2 * MiB, MiB, PROT_READ | PROT_WRITE), 0);
+  EXPECT_EQ(span->mapped, 4 * MiB);
+  EXPECT_TRUE(is_filled(span->start, 4 * MiB, 9));
   give_span(span);
 }
 
