@@ -45,6 +45,13 @@ unsigned aligned_class(size_t alignment, size_t n) {
   return c;
 }
 
+// The running thread has nothing to see to before it goes on with its heap.
+bool is_current(const Heap* heap) {
+  const Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  return tag != nullptr && tag->is_live() &&
+         tls.thread->retirements_seen == retirements.load(std::memory_order_relaxed);
+}
+
 void* pop(Heap* heap, unsigned c, size_t requested) {
   if (heap->list[c] == nullptr && !refill(heap, c)) {
     // What is kept for later may be what is missing.
@@ -65,9 +72,11 @@ void* allocate_in(Heap* heap, size_t n) {
 }
 
 TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
-  // Medium blocks come here each time; their thread is known.
+  // Medium blocks come here each time.
   Heap* known = tls.heap;
-  if (n - 1 < kMediumMax && known->list[class_of(n)] != nullptr) return pop(known, class_of(n), n);
+  if (n - 1 < kMediumMax && (known->list[class_of(n)] != nullptr || is_current(known))) {
+    return pop(known, class_of(n), n);
+  }
   RunningThread running;
   Heap* heap = heap_for(running, nullptr);
   return heap != nullptr ? allocate_in(heap, n) : nullptr;

@@ -127,8 +127,24 @@ void collect(Slab* slab) {
   slab->level.set(slab->level.out() - taken.count, 0);
 }
 
-// Links never-used blocks into slab->free: a batch.
-void carve(Heap* heap, Slab* slab) {
+// A step of the slow path should give so many blocks at least.
+constexpr uint32_t kLittle = 16;
+
+// Checks what is free in the slab as far as costs nothing. The last block of it, if that is little.
+Block* look_at_free(Slab* slab) {
+  if (slab->free == nullptr) return nullptr;
+  uint32_t carved = slab->carved.load(std::memory_order_relaxed);
+  Block* last = check_head(slab->free, carved - slab->level.out(), slab, kLittle);
+  if (last == nullptr) {
+    // The program corrupted the list and chose to go on: these blocks are lost to it.
+    slab->free = nullptr;
+    slab->level.set(carved, 0);
+  }
+  return last;
+}
+
+// Links never-used blocks behind `last` of slab->free: a batch.
+void carve(Heap* heap, Slab* slab, Block* last) {
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
   size_t bytes = slab->block_size > kBatchBytes / 2 ? kLongBatchBytes : kBatchBytes;
   uint32_t batch = static_cast<uint32_t>(max_of(bytes / slab->block_size, 1));
@@ -139,24 +155,30 @@ void carve(Heap* heap, Slab* slab) {
     heap->tag.load(std::memory_order_relaxed)->charge(need - have);
     slab->bytes.store(need, std::memory_order_relaxed);
   }
-  Block* next = slab->free;
+  Block* next = nullptr;
   for (uint32_t i = end; i-- > carved;) {
     auto* block = reinterpret_cast<Block*>(slab->block_at(i));
     block->next = next;
     next = block;
   }
-  slab->free = next;
+  (last == nullptr ? slab->free : last->next) = next;
   slab->carved.store(end, std::memory_order_relaxed);
 }
 
-// Nothing in the slab is free: whoever frees enough of it makes it available again. The store and
-// the look at `remote` pair with push: either the pusher sees the slab parked, or we see what it
-// pushed.
+// Too little of the slab is free for a step of the slow path to be worth it.
+bool is_nearly_full(const Slab* slab) {
+  return slab->carved.load(std::memory_order_relaxed) == slab->capacity &&
+         slab->level.out() - slab->remote.count() > slab->wake_level();
+}
+
+// Whoever frees enough of the slab makes it available again. The store and the look at `remote`
+// pair with push: either the pusher sees the slab parked, or we see what it pushed.
 void park(Heap* heap, unsigned c, Slab* slab) {
+  look_at_free(slab);
   unlink(heap, c, slab);
   slab->level.set(slab->level.out(), slab->wake_level());
   slab->parked.exchange(true, std::memory_order_seq_cst);
-  if (slab->remote.count() == 0) return;
+  if (is_nearly_full(slab)) return;
   slab->level.set(slab->level.out(), 0);
   unpark(heap, c, slab);
 }
@@ -184,6 +206,22 @@ Slab* steal(Heap* heap, unsigned c) {
     }
     thread->lock.release();
     if (slab != nullptr) return slab;
+  }
+  return nullptr;
+}
+
+// For want of memory: a slab that was not worth it.
+Slab* find_parked(Heap* heap, unsigned c) {
+  for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
+       chunk = chunk->next_chunk) {
+    for (Slab& slab : chunk->slabs) {
+      if (slab.heap.load(std::memory_order_relaxed) != heap || slab.what().size_class != c)
+        continue;
+      if (slab.level.out() - slab.remote.count() == slab.capacity) continue;
+      slab.level.set(slab.level.out(), 0);
+      unpark(heap, c, &slab);
+      return &slab;
+    }
   }
   return nullptr;
 }
@@ -226,21 +264,21 @@ void use_again(Heap* heap, unsigned c, Slab* slab) {
   slab->level.set(0, 0);
 }
 
-// All that is free in the slab, if anything is.
+// All that is free in the slab, and never-used blocks behind it if that is little.
 bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   check(slab);
   if (slab->free == nullptr) collect(slab);
-  if (slab->free == nullptr && slab->carved.load(std::memory_order_relaxed) < slab->capacity) {
-    carve(heap, slab);
+  Block* last = look_at_free(slab);
+  uint32_t carved = slab->carved.load(std::memory_order_relaxed);
+  if (carved - slab->level.out() < kLittle && carved < slab->capacity) {
+    carve(heap, slab, last);
+    carved = slab->carved.load(std::memory_order_relaxed);
   }
   Block* list = slab->free;
   if (list == nullptr) return false;
-  uint32_t carved = slab->carved.load(std::memory_order_relaxed);
   uint32_t count = carved - slab->level.out();
   slab->free = nullptr;
   slab->level.set(carved, 0);
-  // If the program corrupted the list and chose to go on, these blocks are lost to it.
-  if (!check_head(list, count, slab)) return false;
   hand(heap, c, list, count);
   return true;
 }
@@ -375,12 +413,16 @@ bool refill(Heap* heap, unsigned c) {
     look_at_woken(thread);
     for (;;) {
       Slab* slab = heap->available[c];
+      if (slab != nullptr && is_nearly_full(slab)) {
+        park(heap, c, slab);
+        continue;
+      }
       if (slab == nullptr && (slab = heap->empty[c]) != nullptr) use_again(heap, c, slab);
       if (slab == nullptr) slab = steal(heap, c);
       if (slab == nullptr) slab = new_slab(heap, c);
+      if (slab == nullptr) slab = find_parked(heap, c);
       if (slab == nullptr) return false;
       if (hand_free(heap, c, slab)) break;
-      if (slab->level.out() == slab->capacity) park(heap, c, slab);
     }
   }
   // So that memory goes back though little happens: a thread that works passes here.

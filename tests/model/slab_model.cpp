@@ -420,6 +420,8 @@ struct SlabModel {
     return nullptr;
   }
 
+  bool is_nearly_full(const State& s) const { return s.own_out - count(s.remote) > wake_level; }
+
   const char* refill_step(State& s, int choice) const {
     switch (s.at[kOwner]) {
       case kRefillSlab:
@@ -436,20 +438,17 @@ struct SlabModel {
           s.remote = 0;
           store_level(s, 0, 0);
         }
-        s.at[kOwner] = s.linked ? kRefillTake : kUnlock;  // parked: served from elsewhere
+        // Parked: served from elsewhere.
+        s.at[kOwner] = !s.linked ? kUnlock : is_nearly_full(s) ? kPark1 : kRefillTake;
         return nullptr;
       case kRefillHand:
-        if (s.free != 0) {
-          store_level(s, capacity, 0);
-          if (s.hand != 0) return "a heap's list is overwritten";
-          s.hand = s.free;
-          s.free = 0;
-          pop(s);
-          s.at[kOwner] = kUnlock;
-          return nullptr;
-        }
-        if (s.own_out != capacity) return "a slab has blocks that are nowhere";
-        s.at[kOwner] = kPark1;
+        if (s.free == 0) return "a slab has blocks that are nowhere";
+        store_level(s, capacity, 0);
+        if (s.hand != 0) return "a heap's list is overwritten";
+        s.hand = s.free;
+        s.free = 0;
+        pop(s);
+        s.at[kOwner] = kUnlock;
         return nullptr;
       case kPark1:
         s.linked = 0;
@@ -461,7 +460,7 @@ struct SlabModel {
         s.at[kOwner] = park_looks_again ? kPark3 : kUnlock;
         return nullptr;
       case kPark3:
-        if (s.remote == 0) {
+        if (is_nearly_full(s)) {
           s.at[kOwner] = kUnlock;
           return nullptr;
         }
@@ -513,7 +512,7 @@ int main() {
   using namespace tally::model;
   Verdict verdict;
   for (bool parked : {false, true}) {
-    for (unsigned shape = 0; shape < 4; ++shape) {
+    for (unsigned shape = 0; shape < 5; ++shape) {
       SlabModel model;
       model.parked_at_start = parked;
       if (shape == 1) {
@@ -532,6 +531,14 @@ int main() {
         model.firsts_blocks = 4;
         model.seconds_blocks = 8;
         model.owner_steps = 4;
+      } else if (shape == 4) {
+        // Parked with a block free.
+        model.capacity = 5;
+        model.wake_level = 3;
+        model.owners_blocks = 3;
+        model.firsts_blocks = 4;
+        model.seconds_blocks = 24;
+        model.owner_steps = 5;
       }
       char name[80];
       snprintf(name, sizeof name, "slab of %u, wake level %u, %s, shape %u", model.capacity,
