@@ -9,7 +9,6 @@
 #include <tally/tally.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "allocator_check.h"
+#include "workloads/channel.hpp"
 #include "workloads/workload.hpp"
 
 // Null unless Tally is preloaded.
@@ -30,6 +30,7 @@
 namespace {
 
 using benchmark::State;
+using workload::Channel;
 using workload::Random;
 
 void* touch(void* p) {
@@ -180,26 +181,6 @@ BENCHMARK(grow)->Arg(4 << 10)->Arg(256 << 10)->Arg(16 << 20)->Arg(128 << 20)->Ar
 
 // ---- Blocks that one thread allocates and another frees: even threads produce, odd ones consume
 
-struct alignas(128) Channel {
-  static constexpr uint64_t kSlots = 1024;
-  std::atomic<void*> slots[kSlots];
-
-  static void pause(int& tries) {
-    if (++tries % 64 == 0) sched_yield();  // there may be fewer cores than threads
-  }
-  void put(uint64_t at, void* p) {
-    int tries = 0;
-    while (slots[at % kSlots].load(std::memory_order_acquire) != nullptr) pause(tries);
-    slots[at % kSlots].store(p, std::memory_order_release);
-  }
-  void* take(uint64_t at) {
-    int tries = 0;
-    void* p = nullptr;
-    while ((p = slots[at % kSlots].load(std::memory_order_acquire)) == nullptr) pause(tries);
-    slots[at % kSlots].store(nullptr, std::memory_order_release);
-    return p;
-  }
-};
 Channel channels[2];
 
 void remote_free(State& state) {

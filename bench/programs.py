@@ -1,4 +1,4 @@
-"""The programs that are run: workloads/ (patterns of the field's benchmarks) and real ones."""
+"""The programs that run.py runs: workloads/ (patterns of the field's benchmarks) and real ones."""
 import dataclasses
 import os
 import pathlib
@@ -78,11 +78,8 @@ def _real(smoke, scratch):
     ]
 
 
-def listed(build, smoke, threads, only):
-    """(programs, messages about those left out)"""
-    bin_dir = pathlib.Path(build).resolve() / "bin"
-    if not (bin_dir / "bench_launch").exists():
-        sys.exit(f"bench: {bin_dir} has no benchmarks; build them first (cmake --build {build})")
+def listed(bin_dir, smoke, threads, only):
+    """(programs, messages about those left out, a folder for what they write)"""
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="tally-bench-"))
     programs = _workloads(bin_dir, 1 if smoke else 100, threads) + _real(smoke, scratch)
     if only:
