@@ -14,6 +14,7 @@
 #include <new>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "allocator_check.h"
@@ -43,6 +44,13 @@ void items(State& state, int64_t per_iteration) {
   state.SetItemsProcessed(state.iterations() * per_iteration);
 }
 
+// Two threads, and four where there are as many CPUs: a thread's time begins when it first runs, so
+// that threads which wait for a CPU would seem fast.
+void in_threads(benchmark::internal::Benchmark* benchmark) {
+  benchmark->UseRealTime()->Threads(2);
+  if (std::thread::hardware_concurrency() >= 4) benchmark->Threads(4);
+}
+
 // ---- One block at a time
 
 void pair(State& state) {
@@ -57,8 +65,7 @@ BENCHMARK(pair)
     ->Arg(256)
     ->Arg(1024)
     ->ArgName("size");
-BENCHMARK(pair)->Arg(16)->Arg(256)->Arg(4096)->Threads(2)->Threads(4)->UseRealTime()->ArgName(
-    "size");
+BENCHMARK(pair)->Arg(16)->Arg(256)->Arg(4096)->Apply(in_threads)->ArgName("size");
 
 void new_sized_delete(State& state) {
   const auto size = static_cast<size_t>(state.range(0));
@@ -66,6 +73,16 @@ void new_sized_delete(State& state) {
   items(state, 1);
 }
 BENCHMARK(new_sized_delete)->Arg(16)->Arg(64)->Arg(1024)->ArgName("size");
+
+void aligned_new(State& state) {
+  const auto alignment = static_cast<std::align_val_t>(state.range(0));
+  const auto size = static_cast<size_t>(state.range(1));
+  for (auto _ : state) {
+    ::operator delete(touch(::operator new(size, alignment)), size, alignment);
+  }
+  items(state, 1);
+}
+BENCHMARK(aligned_new)->Args({64, 64})->Args({64, 200})->ArgNames({"alignment", "size"});
 
 void zeroed(State& state) {
   const auto size = static_cast<size_t>(state.range(0));
@@ -126,9 +143,7 @@ BENCHMARK(batch)
     ->ArgNames({"size", "order", "count"});
 BENCHMARK(batch)
     ->Args({64, kRandom, 1000})
-    ->Threads(2)
-    ->Threads(4)
-    ->UseRealTime()
+    ->Apply(in_threads)
     ->ArgNames({"size", "order", "count"});
 
 // Blocks of changing sizes through small arrays, as glibc's own benchmark does.
@@ -179,6 +194,26 @@ void grow(State& state) {
 }
 BENCHMARK(grow)->Arg(4 << 10)->Arg(256 << 10)->Arg(16 << 20)->Arg(128 << 20)->ArgName("limit");
 
+// ---- realloc to another size and back
+
+void resize(State& state) {
+  const auto low = static_cast<size_t>(state.range(0));
+  const auto high = static_cast<size_t>(state.range(1));
+  void* p = touch(std::malloc(low));
+  for (auto _ : state) {
+    p = touch(std::realloc(p, high));
+    p = touch(std::realloc(p, low));
+  }
+  std::free(p);
+  items(state, 2);
+}
+BENCHMARK(resize)
+    ->Args({100, 105})
+    ->Args({100, 1000})
+    ->Args({10000, 100000})
+    ->Args({1 << 20, 4 << 20})
+    ->ArgNames({"low", "high"});
+
 // ---- Blocks that one thread allocates and another frees: even threads produce, odd ones consume
 
 Channel channels[2];
@@ -197,14 +232,7 @@ void remote_free(State& state) {
   }
   if (producer) items(state, 1);
 }
-BENCHMARK(remote_free)
-    ->Arg(16)
-    ->Arg(256)
-    ->Arg(4096)
-    ->Threads(2)
-    ->Threads(4)
-    ->UseRealTime()
-    ->ArgName("size");
+BENCHMARK(remote_free)->Arg(16)->Arg(256)->Arg(4096)->Apply(in_threads)->ArgName("size");
 
 // ---- Tags
 
@@ -252,6 +280,7 @@ void snapshot(State& state) {
       state.SkipWithError("wrong snapshot");
     tally_snapshot_free(all);
   }
+  items(state, 1);
   for (void* block : blocks) std::free(block);
 }
 

@@ -5,6 +5,7 @@ Writes OUT/micro.csv (every benchmark of every round, with command line, machine
 nanoseconds an operation, of all threads together where there are several."""
 import json
 import pathlib
+import re
 import statistics
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import measure
 import programs
 
 FIELDS = ["round", "position", "allocator", "benchmark", "ns", "cpu_ns", "iterations"]
+UNITS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 # Not the snapshot of 1 GiB, nor batches of 100,000.
 SMOKE = ["--benchmark_min_time=0.001", "--benchmark_filter=-/1024$|/128$|100000|1000000|limit:[0-9]{6,}"]
 
@@ -29,9 +31,12 @@ def run_once(allocator, bin_dir, options):
     for each in benchmarks:
         if each.get("error_occurred"):
             raise measure.RunFailed(f"{each['name']} under {allocator.name}: {each['error_message']}")
-        ns = 1e9 / each["items_per_second"]
-        rows.append({"benchmark": each["name"].replace("/real_time", ""), "ns": ns, "iterations": each["iterations"],
-                     "cpu_ns": ns * each["cpu_time"] / each["real_time"]})
+        # Google Benchmark's rate is by real time where the name says so, else by CPU time.
+        real, cpu = (each[time] * UNITS[each["time_unit"]] for time in ("real_time", "cpu_time"))
+        operations = each["items_per_second"] * (real if "/real_time" in each["name"] else cpu) / 1e9
+        name = re.sub(r"order:\d", each.get("label", ""), each["name"].replace("/real_time", ""))
+        rows.append({"benchmark": name, "ns": real / operations,
+                     "cpu_ns": cpu / operations, "iterations": each["iterations"]})
     return rows
 
 

@@ -56,10 +56,10 @@ def plain(value, _=None):
 
 
 def figure(width, height, title):
-    from matplotlib.figure import Figure  # without pyplot no display is looked for
+    from matplotlib.figure import Figure  # pyplot would look for a display
     made = Figure(figsize=(width, height), layout="constrained")
     axes = made.subplots()
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=24)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=.6)
     axes.set_axisbelow(True)
@@ -75,9 +75,9 @@ def bars(axes, groups, names, height_of, starts_at):
                  width, bottom=starts_at, color=colour, edgecolor="#444444", linewidth=.4, label=name)
 
 
-def legend(axes, count, **options):
-    axes.legend(ncols=count, frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0,
-                handlelength=1.2, columnspacing=1.2, **options)
+def legend(axes, count):
+    axes.legend(ncols=count, frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderpad=.3,
+                borderaxespad=0, handlelength=1.4, columnspacing=1.2)
 
 
 def save(made, out, name):
@@ -130,7 +130,7 @@ def ratios(rows, base, out, name, title, value):
                     rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
     for (x, _), label in zip(places, axes.get_xticklabels()):
         label.set_fontweight("bold" if x >= first_mean else "normal")
-    axes.set_xlim(-.7, x)
+    axes.set_xlim(-.7, x - .3)
     axes.set_ylabel(f"ratio to {base} (log), less is better")
     axes.yaxis.set_major_formatter(plain)
     legend(axes, len(names))
@@ -157,7 +157,7 @@ def growth(rows, out):
         return []
     size = lambda r: float(r["point"].split()[0])  # MiB
     middle = medians(mine, lambda r: (r["allocator"], size(r)), lambda r: float(r["value"]))
-    made, axes = figure(6.5, 4.2, "Random replacement")
+    made, axes = figure(6.5, 4.2, "Random replacement of blocks of 16 to 512 bytes")
     names = allocators_of(mine)
     for name, (colour, marker) in styles(names).items():
         points = sorted((s, v) for (a, s), v in middle.items() if a == name)
@@ -180,7 +180,7 @@ def grouped(rows, out, name, title, unit, logarithmic=False):
         return []
     middle = medians(rows, lambda r: (r["point"], r["allocator"]), lambda r: float(r["value"]))
     points, names = in_order(rows, "point"), allocators_of(rows)
-    made, axes = figure(max(5.5, 1.5 + .95 * len(points)), 4.2, title)
+    made, axes = figure(max(6.5, 1.5 + .95 * len(points)), 4.2, title)
     start = 0
     if logarithmic:
         axes.set_yscale("log")
@@ -200,8 +200,8 @@ def properties(out):
     live = [r | {"allocator": "live"} for r in rows if r["property"] == "after_peak" and r["metric"] == "live"]
     calls = [r | {"point": f"{r['metric']}\n{r['point']}"} for r in rows if r["property"] == "latency"]
     return (growth(rows, out)
-            + grouped(peak + live, out, "after_peak.svg", "After a peak", "RSS, MiB")
-            + grouped(calls, out, "latency.svg", "Single calls", "ns (log)", logarithmic=True))
+            + grouped(peak + live, out, "after_peak.svg", "RSS after a peak, and what is live", "MiB")
+            + grouped(calls, out, "latency.svg", "Single calls of malloc and free", "ns (log)", logarithmic=True))
 
 
 # ---- The whole

@@ -1,6 +1,7 @@
 // Does an operation get slower as the heap grows? Blocks of 16 to 512 bytes, up to a live size,
 // then random replacement: a block is freed and one of another size allocated. A fixed number of
-// operations at each live size, in one process that grows.
+// operations at each live size, in one process that grows; before them, and reported apart, those
+// that bring the blocks out of order.
 #include "report.hpp"
 #include "workload.hpp"
 
