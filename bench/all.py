@@ -7,17 +7,12 @@ import sys
 
 import measure
 
-PARTS = {
-    "programs": ("run.py", "raw.csv, summary.md, time.svg, cpu.svg, rss.svg"),
-    "properties": ("properties.py", "properties.csv, properties.md, growth.svg, after_peak.svg, latency.svg"),
-    "micro": ("micro.py", "micro.csv, micro.md"),
-    "instructions": ("instructions.py", "instructions.txt"),
-}
+PARTS = {"programs": "run.py", "properties": "properties.py", "micro": "micro.py", "instructions": "instructions.py"}
 
 
-def run(part, options, args):
+def run(part, options, args, about):
     """Whether it failed. What it prints is shown as it comes."""
-    command = [sys.executable, "-B", str(measure.HERE / PARTS[part][0]), *options]
+    command = [sys.executable, "-B", str(measure.HERE / PARTS[part]), *options]
     if part != "instructions":
         rounds = [f"--rounds={args.rounds}"] if args.rounds else []
         return subprocess.run([*command, f"--out={args.out}", *rounds, *(["--smoke"] if args.smoke else [])]).returncode
@@ -26,7 +21,7 @@ def run(part, options, args):
         return 0
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     print(done.stdout)
-    (args.out / "instructions.txt").write_text(done.stdout)
+    (args.out / "instructions.txt").write_text(f"{measure.as_list(about)}\n\n{done.stdout}")
     return done.returncode
 
 
@@ -36,19 +31,17 @@ def main():
     unknown = set(args.only) - set(PARTS)
     if unknown:
         sys.exit(f"bench: no part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
-    options = [f"--build={args.build}", f"--allocators={','.join(a.name for a in chosen if a.name not in peers(args))}",
+    peers = [peer.split("=", 1)[0] for peer in args.peer]
+    options = [f"--build={args.build}", f"--allocators={','.join(a.name for a in chosen if a.name not in peers)}",
                *(f"--peer={peer}" for peer in args.peer)]
+    about = measure.description(chosen)
     failed = []
     for part in [p for p in PARTS if not args.only or p in args.only]:
         print(f"bench: {part}", file=sys.stderr, flush=True)
-        if run(part, options, args):
+        if run(part, options, args, about):
             failed.append(part)
     print(f"bench: results in {args.out}" + (f"; failed: {', '.join(failed)}" if failed else ""), file=sys.stderr)
     return 1 if failed else 0
-
-
-def peers(args):
-    return [peer.split("=", 1)[0] for peer in args.peer]
 
 
 if __name__ == "__main__":

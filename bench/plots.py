@@ -209,10 +209,10 @@ def properties(out):
 def draw(out):
     """Redraws everything that there are CSV files for, and says what."""
     out = pathlib.Path(out)
-    if importlib.util.find_spec("matplotlib") is None and not sys.executable.startswith("/usr/bin/"):
-        if os.path.exists(DEBIAN_PYTHON):
-            subprocess.run([DEBIAN_PYTHON, "-B", __file__, str(out)], check=True)
-            return
+    if (importlib.util.find_spec("matplotlib") is None and sys.executable != DEBIAN_PYTHON
+            and os.path.exists(DEBIAN_PYTHON)):
+        subprocess.run([DEBIAN_PYTHON, "-B", __file__, str(out)], check=True)
+        return
     try:
         import matplotlib
     except ImportError:
