@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Every benchmark, one after the other, into one folder: programs (run.py), properties (properties.py), single operations
-(micro.py), instructions (instructions.py, its table to OUT/instructions.txt). Fails if one of them did, at the end."""
+"""Every benchmark, one after the other, into one folder: programs (run.py), properties (properties.py), operations
+(micro.py), instructions (instructions.py, its table to OUT/instructions.txt). Fails at the end if one of them did."""
 import shutil
 import subprocess
 import sys

@@ -131,6 +131,7 @@ def output(*command):
 
 
 def description(chosen):
+    command = shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
     cpu = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     memory = re.search(r"^MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text(), re.M)
     thp = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -143,7 +144,7 @@ def description(chosen):
                 "sqlite3": output("sqlite3", "--version").split(" ")[0],
                 "redis": (re.findall(r"v=(\S+)", output("redis-server", "--version")) or [""])[0]}
     return {
-        "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command.replace(f"{HERE.parent}{os.sep}", ""),  # the same wherever the project lies
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit,
         "machine": f"{cpu[1] if cpu else platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, "

@@ -121,7 +121,7 @@ def ratios(rows, base, out, name, title, value):
         x += 1
     if not names or not ratio:
         return []
-    made, axes = figure(max(5, 2 + .42 * len(places)), 4.6, title)
+    made, axes = figure(max(5, 2 + .36 * len(places)), 4.6, title)
     axes.set_yscale("log", base=2)
     bars(axes, places, names, lambda key, a: means.get((key, a)) or ratio.get((key, a)), 1)
     axes.axhline(1, color="#444444", linewidth=.8)
@@ -130,7 +130,7 @@ def ratios(rows, base, out, name, title, value):
                     rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
     for (x, _), label in zip(places, axes.get_xticklabels()):
         label.set_fontweight("bold" if x >= first_mean else "normal")
-    axes.set_xlim(-.7, x - .3)
+    axes.set_xlim(-.7, places[-1][0] + .7)
     axes.set_ylabel(f"ratio to {base} (log), less is better")
     axes.yaxis.set_major_formatter(plain)
     legend(axes, len(names))

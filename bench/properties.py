@@ -2,9 +2,9 @@
 """Measures what the times of whole programs do not show: how the time of an operation grows with the heap, what is kept
 after a peak and by threads, the slowest calls, what tags cost.
 
-Small programs (workloads/), each under each allocator in every round, interleaved as in run.py; each checks which malloc
-is live. The figures are medians over the rounds, in the units named. Writes OUT/properties.csv (every figure of every
-run, with command line, machine, versions), OUT/properties.md (the tables) and, by plots.py, OUT/growth.svg,
+Small programs (workloads/), each under each allocator in every round, interleaved as in run.py; each checks which
+malloc is live. The figures are medians over the rounds, in the units named. Writes OUT/properties.csv (every figure of
+every run, with command line, machine, versions), OUT/properties.md (the tables) and, by plots.py, OUT/growth.svg,
 after_peak.svg and latency.svg."""
 import dataclasses
 import statistics
