@@ -4,6 +4,7 @@
 
 #include "base/math.h"
 #include "base/options.h"
+#include "heap/holes.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "memory/chunk.h"
@@ -35,8 +36,11 @@ void purge_tick() {
   purge_spans(now, false);
 }
 
-size_t purge_all() {
+namespace {
+
+size_t purge_all(bool holes) {
   Thread* self = tls.thread;
+  size_t purged = 0;
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
        thread = thread->next_thread) {
     Block* foreign = nullptr;
@@ -44,15 +48,21 @@ size_t purge_all() {
     bool may_flush = thread == self || thread->orphan.load(std::memory_order_relaxed);
     if (may_flush) foreign = flush_all(thread);
     release_all_empty(thread, ~0U);
+    if (may_flush && holes) purged += dig_all_holes(thread);
     thread->lock.release();
     give_foreign(foreign);
   }
   uint64_t now = os::now_ms();
-  return purge_runs(now, true) + purge_spans(now, true);
+  return purged + purge_runs(now, true) + purge_spans(now, true);
 }
 
+}  // namespace
+
+size_t purge_all() { return purge_all(true); }
+
 bool make_room() {
-  size_t purged = purge_all();
+  // Holes are for the system; addresses are what is missing here.
+  size_t purged = purge_all(false);
   return hollow_chunks() || purged != 0;
 }
 

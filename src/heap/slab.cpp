@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "heap/heap.h"
+#include "heap/holes.h"
 #include "heap/misuse.h"
 #include "heap/purge.h"
 #include "heap/slab_ops.h"
@@ -12,6 +13,9 @@
 
 namespace tally::core {
 namespace {
+
+// Of slabs in the lists of empty ones.
+constinit std::atomic<size_t> g_kept_bytes{0};
 
 // ---- The heap's lists of slabs. Lock held.
 
@@ -38,16 +42,28 @@ void unpark(Heap* heap, unsigned c, Slab* slab) {
   slab->parked.store(false, std::memory_order_relaxed);
 }
 
+// It leaves that list.
+void end_keeping(Slab* slab) {
+  if (!slab->kept) return;
+  slab->kept = false;
+  g_kept_bytes.fetch_sub(slab->slots * kSlotBytes, std::memory_order_relaxed);
+}
+
 // All blocks of an available slab are back. It stays for a while: what was needed once is often
 // needed again, and the purge that comes round releases it.
 void keep_empty(Heap* heap, unsigned c, Slab* slab) {
+  end_keeping(slab);
   if (slab->parked.load(std::memory_order_relaxed)) {
     slab->parked.store(false, std::memory_order_relaxed);
   } else {
     unlink(heap, c, slab);
   }
   link(&heap->empty[c], slab);
+  slab->kept = true;
+  g_kept_bytes.fetch_add(slab->slots * kSlotBytes, std::memory_order_relaxed);
 }
+
+bool may_keep() { return g_kept_bytes.load(std::memory_order_relaxed) < most_waiting(); }
 
 // The equation of Slab, counted. The caller owns the slab, or nobody does.
 void check(const Slab* slab) {
@@ -58,7 +74,7 @@ void check(const Slab* slab) {
       ++free_count;
     }
     uint32_t carved = slab->carved.load(std::memory_order_relaxed);
-    TALLY_ASSERT(carved == free_count + slab->level.out());
+    TALLY_ASSERT(carved == free_count + slab->level.out() + slab->in_holes);
     TALLY_ASSERT(slab->remote.count() <= slab->level.out());
     TALLY_ASSERT(carved <= slab->capacity);
   }
@@ -74,6 +90,9 @@ void release(Slab* slab) {
   TALLY_ASSERT(slab->all_back());
   if (!slab->parked.load(std::memory_order_relaxed)) unlink(heap, what.size_class, slab);
   slab->parked.store(false, std::memory_order_relaxed);
+  end_keeping(slab);
+  slab->holes = 0;
+  slab->in_holes = 0;
   --heap->slabs;
   size_t bytes = slab->bytes.load(std::memory_order_relaxed);
   // Class and tag stay, for the message if a block is freed again.
@@ -130,19 +149,6 @@ void collect(Slab* slab) {
 // A step of the slow path should give so many blocks at least.
 constexpr uint32_t kLittle = 16;
 
-// Checks what is free in the slab as far as costs nothing. The last block of it, if that is little.
-Block* look_at_free(Slab* slab) {
-  if (slab->free == nullptr) return nullptr;
-  uint32_t carved = slab->carved.load(std::memory_order_relaxed);
-  Block* last = check_head(slab->free, carved - slab->level.out(), slab, kLittle);
-  if (last == nullptr) {
-    // The program corrupted the list and chose to go on: these blocks are lost to it.
-    slab->free = nullptr;
-    slab->level.set(carved, 0);
-  }
-  return last;
-}
-
 // Links never-used blocks behind `last` of slab->free: a batch.
 void carve(Heap* heap, Slab* slab, Block* last) {
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
@@ -150,6 +156,7 @@ void carve(Heap* heap, Slab* slab, Block* last) {
   uint32_t batch = static_cast<uint32_t>(max_of(bytes / slab->block_size, 1));
   uint32_t end = static_cast<uint32_t>(min_of(carved + batch, slab->capacity));
   size_t have = slab->bytes.load(std::memory_order_relaxed);
+  // There is no hole.
   size_t need = round_up(size_t{end} * slab->block_size, os::page_size());
   if (need > have) {
     heap->tag.load(std::memory_order_relaxed)->charge(need - have);
@@ -174,7 +181,7 @@ bool is_nearly_full(const Slab* slab) {
 // Whoever frees enough of the slab makes it available again. The store and the look at `remote`
 // pair with push: either the pusher sees the slab parked, or we see what it pushed.
 void park(Heap* heap, unsigned c, Slab* slab) {
-  look_at_free(slab);
+  look_at_free(slab, kLittle);
   unlink(heap, c, slab);
   slab->level.set(slab->level.out(), slab->wake_level());
   slab->parked.exchange(true, std::memory_order_seq_cst);
@@ -241,6 +248,7 @@ bool is_scattered(const Slab* slab) {
   constexpr int kLookAt = 6;
   if (slab->block_size > kSmall) return false;
   if (slab->remote.count() != 0) return true;
+  if (slab->free == nullptr) return true;
   size_t step = address(slab->free->next) - address(slab->free);
   if (step != slab->block_size && step != -size_t{slab->block_size}) return true;
   const Block* block = slab->free;
@@ -254,31 +262,36 @@ bool is_scattered(const Slab* slab) {
 void use_again(Heap* heap, unsigned c, Slab* slab) {
   unlink(heap, c, slab);
   link(&heap->available[c], slab);
+  end_keeping(slab);
   bool sound = slab->all_back();
   if (sound && !is_scattered(slab)) return;
   RemoteList::Taken taken = slab->remote.take();
   // More came back than was out.
   if (!sound) misuse_double_free(taken.first != nullptr ? taken.first : slab->free, slab);
   slab->free = nullptr;
+  forget_holes(slab);
   slab->carved.store(0, std::memory_order_relaxed);
   slab->level.set(0, 0);
 }
 
-// All that is free in the slab, and never-used blocks behind it if that is little.
+// All that is free in the slab, and others of its blocks behind it if that is little.
 bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   check(slab);
   if (slab->free == nullptr) collect(slab);
-  Block* last = look_at_free(slab);
-  uint32_t carved = slab->carved.load(std::memory_order_relaxed);
-  if (carved - slab->level.out() < kLittle && carved < slab->capacity) {
-    carve(heap, slab, last);
-    carved = slab->carved.load(std::memory_order_relaxed);
+  Block* last = look_at_free(slab, kLittle);
+  if (slab->free_count() < kLittle) {
+    if (slab->holes != 0) {
+      fill_hole(slab, last);
+    } else if (slab->carved.load(std::memory_order_relaxed) < slab->capacity) {
+      carve(heap, slab, last);
+    }
   }
   Block* list = slab->free;
   if (list == nullptr) return false;
-  uint32_t count = carved - slab->level.out();
+  uint32_t count = slab->free_count();
   slab->free = nullptr;
-  slab->level.set(carved, 0);
+  uint32_t out = slab->level.out() + count;
+  slab->level.set(out, next_event(slab, out));
   hand(heap, c, list, count);
   return true;
 }
@@ -289,7 +302,7 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
 bool look_at(Heap* heap, Slab* slab, bool orphan) {
   unsigned c = slab->what().size_class;
   if (slab->all_back()) {
-    if (heap->tag.load(std::memory_order_relaxed)->is_live() && !orphan) {
+    if (heap->tag.load(std::memory_order_relaxed)->is_live() && !orphan && may_keep()) {
       keep_empty(heap, c, slab);
     } else {
       release(slab);
@@ -385,6 +398,16 @@ void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
 
 }  // namespace
 
+Block* look_at_free(Slab* slab, uint32_t little) {
+  if (slab->free == nullptr) return nullptr;
+  Block* last = check_head(slab->free, slab->free_count(), slab, little);
+  if (last == nullptr) {
+    slab->free = nullptr;
+    slab->level.set(slab->level.out() + slab->free_count(), 0);
+  }
+  return last;
+}
+
 void look_at_woken(Thread* thread) {
   if (thread->woken.load(std::memory_order_relaxed) == nullptr) return;
   bool orphan = thread->orphan.load(std::memory_order_relaxed);
@@ -444,6 +467,11 @@ void on_level(Slab* slab) noexcept {
     check(slab);
     empty = look_at(heap, slab, false);
     if (empty && is_done(heap)) emptied_tag = heap->tag_id;
+    if (!empty && !slab->parked.load(std::memory_order_relaxed)) {
+      uint32_t out = slab->level.out();
+      slab->level.set(out, next_event(slab, out));
+      if (out <= slab->capacity / 2) note_sparse(slab);
+    }
   }
   if (!empty) return;
   purge_tick();

@@ -20,8 +20,21 @@ namespace {
 // Chunks by their longest free run; bin 0: only slot 0 is free.
 constinit Chunk* g_bins[kSlotsPerChunk] = {};
 constinit uint64_t g_filled_bins = 0;
-// Some chunk may have dirty slots.
-constinit std::atomic<bool> g_dirty{false};
+// Dirty slots of all chunks. Written under `central`.
+constinit std::atomic<size_t> g_dirty{0};
+// When the system last refused (locked memory, a filter): it is asked again after the next delay,
+// not at every step.
+constinit std::atomic<uint64_t> g_refused{0};
+// When more are dirty than may wait, so much is purged at once, no more, as a free waits for it.
+constexpr size_t kPurgeStep = 4 * MiB;
+
+size_t slots_in(uint64_t mask) { return static_cast<size_t>(std::popcount(mask)); }
+
+void set_dirty(Chunk* chunk, uint64_t slots) {
+  size_t dirty = g_dirty.load(std::memory_order_relaxed);
+  g_dirty.store(dirty - slots_in(chunk->dirty_slots) + slots_in(slots), std::memory_order_relaxed);
+  chunk->dirty_slots = slots;
+}
 
 uint64_t bits(unsigned first, unsigned count) {
   return (count == 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1) << first;
@@ -121,7 +134,7 @@ void occupy(Chunk* chunk, unsigned first, unsigned slots, const Slab* slab, bool
   uint64_t mask = bits(first, slots);
   *zeroed = (chunk->dirty_slots & mask) == 0;
   chunk->free_slots &= ~mask;
-  chunk->dirty_slots &= ~mask;
+  set_dirty(chunk, chunk->dirty_slots & ~mask);
   rebin(chunk);
   for (unsigned i = first; i < first + slots; ++i) address_map.set(chunk->slot_end(i) - 1, slab);
 }
@@ -134,10 +147,60 @@ void vacate(Chunk* chunk, unsigned first, unsigned slots) {
     address_map.set(chunk->slot_end(i) - 1, &chunk->slabs[i]);
   }
   chunk->free_slots |= mask;
-  chunk->dirty_slots |= mask;
+  set_dirty(chunk, chunk->dirty_slots | mask);
   chunk->dirty_since = os::now_ms();
-  g_dirty.store(true, std::memory_order_relaxed);
   rebin(chunk);
+}
+
+// Gives dirty slots back: those of chunks that were left alone for options.purge_ms, or, up to
+// `most` bytes, any.
+size_t purge_dirty(uint64_t now, size_t most) {
+  if (g_dirty.load(std::memory_order_relaxed) == 0) return 0;
+  size_t purged = 0;
+  central.acquire();
+  for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
+       chunk = chunk->next_chunk) {
+    if (chunk->dirty_slots == 0) continue;
+    if (most != 0 ? purged >= most : now < chunk->dirty_since + options.purge_ms) continue;
+    // While the lock is open the slots are nobody's: neither free nor in a run.
+    uint64_t dirty = chunk->dirty_slots;
+    chunk->free_slots &= ~dirty;
+    set_dirty(chunk, 0);
+    rebin(chunk);
+    central.release();
+    uint64_t kept = 0;
+    for (uint64_t rest = dirty; rest != 0;) {
+      unsigned first = static_cast<unsigned>(std::countr_zero(rest));
+      unsigned count = static_cast<unsigned>(std::countr_one(rest >> first));
+      // The chunk's header ends within a page where pages are long.
+      char* start =
+          reinterpret_cast<char*>(round_up(address(chunk->slot_start(first)), os::page_size()));
+      size_t bytes = static_cast<size_t>(chunk->slot_end(first + count - 1) - start);
+      if (bytes == 0 || backend::purge(start, bytes)) {
+        purged += bytes;
+      } else {
+        kept |= bits(first, count);
+      }
+      rest &= ~bits(first, count);
+    }
+    central.acquire();
+    chunk->free_slots |= dirty;
+    set_dirty(chunk, chunk->dirty_slots | kept);
+    if (kept != 0) {
+      chunk->dirty_since = now;
+      g_refused.store(now, std::memory_order_relaxed);
+    }
+    rebin(chunk);
+  }
+  central.release();
+  return purged;
+}
+
+void purge_surplus() {
+  if (g_dirty.load(std::memory_order_relaxed) * kSlotBytes <= most_waiting()) return;
+  uint64_t now = os::now_ms();
+  if (now < g_refused.load(std::memory_order_relaxed) + options.purge_ms) return;
+  purge_dirty(now, kPurgeStep);
 }
 
 }  // namespace
@@ -176,15 +239,21 @@ Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) 
 
 void give_run(Slab* run) {
   Chunk* chunk = Chunk::of(run);
-  LockGuard guard(central);
-  vacate(chunk, chunk->slot_of(run), run->slots);
+  {
+    LockGuard guard(central);
+    vacate(chunk, chunk->slot_of(run), run->slots);
+  }
+  purge_surplus();
 }
 
 void shrink_run(Slab* run, unsigned slots) {
   Chunk* chunk = Chunk::of(run);
-  LockGuard guard(central);
-  vacate(chunk, chunk->slot_of(run) + slots, run->slots - slots);
-  run->slots = slots;
+  {
+    LockGuard guard(central);
+    vacate(chunk, chunk->slot_of(run) + slots, run->slots - slots);
+    run->slots = slots;
+  }
+  purge_surplus();
 }
 
 bool grow_run(Slab* run, unsigned slots, bool* zeroed) {
@@ -212,60 +281,16 @@ bool hollow_chunks() {
     ++g_hollow_count;
     for (unsigned i = 1; i < kSlotsPerChunk; ++i) address_map.set(chunk->slot_start(i), nullptr);
     chunk->free_slots &= ~kHollowSlots;
-    chunk->dirty_slots &= ~kHollowSlots;
+    set_dirty(chunk, chunk->dirty_slots & ~kHollowSlots);
     rebin(chunk);
   }
   return any;
 }
 
-size_t purge_runs(uint64_t now, bool all) {
-  if (!g_dirty.load(std::memory_order_relaxed)) return 0;
-  size_t purged = 0;
-  bool left = false;
-  central.acquire();
-  g_dirty.store(false, std::memory_order_relaxed);
-  for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
-       chunk = chunk->next_chunk) {
-    if (chunk->dirty_slots == 0) continue;
-    if (!all && now < chunk->dirty_since + options.purge_ms) {
-      left = true;
-      continue;
-    }
-    // While the lock is open the slots are nobody's: neither free nor in a run.
-    uint64_t dirty = chunk->dirty_slots;
-    chunk->free_slots &= ~dirty;
-    chunk->dirty_slots = 0;
-    rebin(chunk);
-    central.release();
-    uint64_t kept = 0;
-    for (uint64_t rest = dirty; rest != 0;) {
-      unsigned first = static_cast<unsigned>(std::countr_zero(rest));
-      unsigned count = static_cast<unsigned>(std::countr_one(rest >> first));
-      // The chunk's header ends within a page where pages are long.
-      char* start =
-          reinterpret_cast<char*>(round_up(address(chunk->slot_start(first)), os::page_size()));
-      size_t bytes = static_cast<size_t>(chunk->slot_end(first + count - 1) - start);
-      if (bytes == 0 || backend::purge(start, bytes)) {
-        purged += bytes;
-      } else {
-        kept |= bits(first, count);
-      }
-      rest &= ~bits(first, count);
-    }
-    central.acquire();
-    chunk->free_slots |= dirty;
-    chunk->dirty_slots |= kept;
-    if (kept != 0) {
-      // The system refuses (locked memory, a filter): asked again after the next delay, not at
-      // every step.
-      chunk->dirty_since = now;
-      left = true;
-    }
-    rebin(chunk);
-  }
-  if (left) g_dirty.store(true, std::memory_order_relaxed);
-  central.release();
-  return purged;
+size_t most_waiting() {
+  return max_of(32 * MiB, meta::process.now.load(std::memory_order_relaxed) / 8);
 }
+
+size_t purge_runs(uint64_t now, bool all) { return purge_dirty(now, all ? SIZE_MAX : 0); }
 
 }  // namespace tally::core

@@ -64,4 +64,8 @@ bool hollow_chunks();
 // the bytes. Takes the central lock, and lets go of it while the system works.
 size_t purge_runs(uint64_t now, bool all);
 
+// So much free memory may wait for its purge by time, of each sort: what is more goes back as it is
+// freed. A program that goes idle after its peak has nobody else who would do it.
+size_t most_waiting();
+
 }  // namespace tally::core

@@ -81,11 +81,12 @@ class RemoteList {
 
 // The invariant, in blocks, for kBlocks:
 //
-//   carved = |free| + out          and     0 <= |remote| <= out <= carved <= capacity
+//   carved = |free| + out + in holes     and     0 <= |remote| <= out <= carved <= capacity
 //
 // out (level) counts the blocks that were handed to a heap and have not come back to `free`: the
 // live ones, those in heaps' lists, and those in `remote` that nobody took yet. A slab with out ==
 // |remote| holds no block that anyone could free: whoever has its thread's lock may release it.
+// A block is in holes if part of it was given back to the system (heap/holes.h); it is on no list.
 //
 // Who writes: `owner` the owning thread, without a lock; `lock` whoever holds the lock of
 // heap->thread; `const` whoever made the slab, until it is released; `any` any thread.
@@ -100,6 +101,7 @@ struct alignas(kCacheLine) Slab {
   uint32_t capacity = 0;          // const
   std::atomic<uint32_t> carved;   // owner, with the lock
   std::atomic<uint32_t> binding;  // lock, a Binding
+  uint32_t in_holes = 0;          // owner, with the lock
   // What others touch.
   alignas(kCacheLine) RemoteList remote;  // any
   Slab* next =
@@ -108,13 +110,19 @@ struct alignas(kCacheLine) Slab {
   std::atomic<size_t> bytes;   // lock: committed bytes of a slab; usable bytes of a large block
   size_t mapped = 0;           // const: a span's mapping
   Slab* next_woken = nullptr;  // who set `woken`, until its thread looks
+  uint64_t holes = 0;          // owner, with the lock: a bit for each granule
   uint32_t slots = 0;          // const: of a slab or run; 0 for a span
   std::atomic<bool> parked;    // lock: not in the list of available slabs, as nothing in it is free
   std::atomic<bool> woken;     // any: it is in a thread's list of slabs to look at
+  bool kept;                   // lock: in the heap's list of empty slabs
 
   Binding what() const { return Binding::unpack(binding.load(std::memory_order_relaxed)); }
   bool is_blocks() const { return what().kind == SlabKind::kBlocks; }
   bool all_back() const { return level.out() == remote.count(); }
+  // Owner. Blocks on `free`.
+  uint32_t free_count() const {
+    return carved.load(std::memory_order_relaxed) - level.out() - in_holes;
+  }
   // p lies in the slab.
   uint32_t index_of(const void* p) const {
     return static_cast<uint32_t>(static_cast<const char*>(p) - start) / block_size;

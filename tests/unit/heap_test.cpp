@@ -48,7 +48,7 @@ void expect_valid(const Heap* heap) {
       if (!slab.is_blocks() || slab.heap.load() != heap) continue;
       ++slabs;
       uint32_t free_count = length(slab.free);
-      EXPECT_EQ(slab.carved.load(), free_count + slab.level.out());
+      EXPECT_EQ(slab.carved.load(), free_count + slab.level.out() + slab.in_holes);
       EXPECT_LE(slab.remote.count(), slab.level.out());
       EXPECT_LE(slab.carved.load(), slab.capacity);
       // It is in one list, or parked.

@@ -1,0 +1,197 @@
+#include "heap/holes.h"
+
+#include <bit>
+
+#include "backend/backend.h"
+#include "base/math.h"
+#include "heap/slab_ops.h"
+#include "memory/meta.h"
+#include "os/os.h"
+
+namespace tally::core {
+namespace {
+
+// Smaller programs keep their pages.
+constexpr uint64_t kLeastFootprint = 64 * MiB;
+constexpr uint32_t kMaxBlocks = kSlotBytes / kMinAlignment;
+
+// A slab's blocks and granules, by their places from the start of its first slot.
+class Layout {
+ public:
+  explicit Layout(const Slab* slab)
+      : base_(address(slab->start) & ~(kSlotBytes - 1)),
+        first_(address(slab->start) - base_),
+        end_(first_ + size_t{slab->carved.load(std::memory_order_relaxed)} * slab->block_size),
+        size_(slab->block_size),
+        granule_(max_of(os::page_size(), slab->slots * kSlotBytes / 64)) {}
+
+  size_t granule() const { return granule_; }
+  char* start_of(unsigned granule) const {
+    return reinterpret_cast<char*>(base_ + granule * granule_);
+  }
+  unsigned granules() const { return static_cast<unsigned>(divide_up(end_, granule_)); }
+  // Only blocks lie in it.
+  bool is_covered(unsigned granule) const {
+    return granule * granule_ >= first_ && (granule + 1) * granule_ <= end_;
+  }
+  // The first and the last block of which a part lies in it.
+  uint32_t first_in(unsigned granule) const {
+    size_t at = granule * granule_;
+    return at <= first_ ? 0 : static_cast<uint32_t>((at - first_) / size_);
+  }
+  uint32_t last_in(unsigned granule) const {
+    size_t last = min_of((granule + 1) * granule_, end_) - 1;
+    return static_cast<uint32_t>((last - first_) / size_);
+  }
+  // The granules that a block lies in.
+  uint64_t granules_of(uint32_t block) const {
+    size_t at = first_ + size_t{block} * size_;
+    auto first = static_cast<unsigned>(at / granule_);
+    auto last = static_cast<unsigned>((at + size_ - 1) / granule_);
+    return ~uint64_t{0} << first & ~uint64_t{0} >> (63 - last);
+  }
+
+ private:
+  uintptr_t base_;
+  size_t first_, end_, size_, granule_;
+};
+
+class BlockSet {
+ public:
+  void add(uint32_t i) { words_[i / 64] |= uint64_t{1} << i % 64; }
+  bool has(uint32_t i) const { return (words_[i / 64] >> i % 64 & 1) != 0; }
+  bool has_all(uint32_t first, uint32_t last) const {
+    while (first <= last && has(first)) ++first;
+    return first > last;
+  }
+
+ private:
+  uint64_t words_[kMaxBlocks / 64] = {};
+};
+
+void charge(Slab* slab, uint64_t holes, size_t granule, bool back) {
+  size_t bytes = static_cast<size_t>(std::popcount(holes)) * granule;
+  Tag* tag = slab->heap.load(std::memory_order_relaxed)->tag.load(std::memory_order_relaxed);
+  size_t have = slab->bytes.load(std::memory_order_relaxed);
+  slab->bytes.store(back ? have + bytes : have - bytes, std::memory_order_relaxed);
+  back ? tag->charge(bytes) : tag->uncharge(bytes);
+}
+
+// Granules that none but these blocks lie in, and that are no holes yet.
+uint64_t find_holes(const Slab* slab, const Layout& layout, const BlockSet& blocks) {
+  uint64_t found = 0;
+  for (unsigned g = 0; g < layout.granules(); ++g) {
+    if (layout.is_covered(g) && blocks.has_all(layout.first_in(g), layout.last_in(g))) {
+      found |= uint64_t{1} << g;
+    }
+  }
+  return found & ~slab->holes;
+}
+
+// Those that the system took.
+uint64_t give_back(uint64_t holes, const Layout& layout) {
+  uint64_t given = 0;
+  while (holes != 0) {
+    auto first = static_cast<unsigned>(std::countr_zero(holes));
+    auto count = static_cast<unsigned>(std::countr_one(holes >> first));
+    uint64_t run = ~uint64_t{0} >> (64 - count) << first;
+    if (backend::purge(layout.start_of(first), count * layout.granule())) given |= run;
+    holes &= ~run;
+  }
+  return given;
+}
+
+}  // namespace
+
+size_t dig_holes(Slab* slab) {
+  if (slab->free_count() == 0 || look_at_free(slab, ~0U) == nullptr) return 0;
+  Layout layout(slab);
+  uint32_t carved = slab->carved.load(std::memory_order_relaxed);
+  BlockSet blocks;
+  for (const Block* block = slab->free; block != nullptr; block = block->next) {
+    blocks.add(slab->index_of(block));
+  }
+  for (uint32_t i = 0; slab->holes != 0 && i < carved; ++i) {
+    if ((layout.granules_of(i) & slab->holes) != 0) blocks.add(i);
+  }
+  uint64_t given = give_back(find_holes(slab, layout, blocks), layout);
+  if (given == 0) return 0;
+  slab->holes |= given;
+  slab->in_holes = 0;
+  Block* next = nullptr;
+  for (uint32_t i = carved; i-- != 0;) {
+    if (!blocks.has(i)) continue;
+    if ((layout.granules_of(i) & slab->holes) != 0) {
+      ++slab->in_holes;
+    } else {
+      auto* block = reinterpret_cast<Block*>(slab->block_at(i));
+      block->next = next;
+      next = block;
+    }
+  }
+  slab->free = next;
+  charge(slab, given, layout.granule(), false);
+  return static_cast<size_t>(std::popcount(given)) * layout.granule();
+}
+
+size_t dig_all_holes(Thread* thread) {
+  size_t bytes = 0;
+  thread->for_each_heap([&](Heap* heap) {
+    for (Slab* first : heap->available) {
+      for (Slab* slab = first; slab != nullptr; slab = slab->next) bytes += dig_holes(slab);
+    }
+  });
+  return bytes;
+}
+
+void fill_hole(Slab* slab, Block* last) {
+  Layout layout(slab);
+  Block** end = last == nullptr ? &slab->free : &last->next;
+  uint64_t before = slab->holes;
+  size_t bytes = 0;
+  while (slab->holes != 0 && bytes < kBatchBytes) {
+    auto hole = static_cast<unsigned>(std::countr_zero(slab->holes));
+    slab->holes &= slab->holes - 1;
+    for (uint32_t i = layout.first_in(hole); i <= layout.last_in(hole); ++i) {
+      if ((layout.granules_of(i) & slab->holes) != 0) continue;
+      *end = reinterpret_cast<Block*>(slab->block_at(i));
+      end = &(*end)->next;
+      --slab->in_holes;
+      bytes += slab->block_size;
+    }
+  }
+  *end = nullptr;
+  charge(slab, before & ~slab->holes, layout.granule(), true);
+}
+
+void forget_holes(Slab* slab) {
+  if (slab->holes == 0) return;
+  charge(slab, slab->holes, Layout(slab).granule(), true);
+  slab->holes = 0;
+  slab->in_holes = 0;
+}
+
+uint32_t next_event(const Slab* slab, uint32_t out) {
+  if (meta::process.now.load(std::memory_order_relaxed) < kLeastFootprint) return 0;
+  // With a block out for each page, a third of the pages have none.
+  size_t pages = slab->capacity * size_t{slab->block_size} / os::page_size();
+  auto event = static_cast<uint32_t>(min_of(pages, slab->capacity / 2));
+  while (event >= out) event /= 2;
+  return event;
+}
+
+void note_sparse(Slab* slab) {
+  Thread* thread = tls.thread;
+  Slab*& place = thread->sparse[thread->next_sparse++ % Thread::kSparse];
+  Slab* other = place;
+  place = slab;
+  // It may have become anything by now; if it is another sparse slab of this thread, it will do.
+  if (other == nullptr || other->owner.load(std::memory_order_relaxed) != thread) return;
+  bool parked = other->parked.load(std::memory_order_relaxed);
+  if (other->is_blocks() && !parked && !other->all_back() &&
+      other->level.out() <= other->capacity / 2) {
+    dig_holes(other);
+  }
+}
+
+}  // namespace tally::core

@@ -1,0 +1,30 @@
+// Holes: the free pages of slabs that are sparsely used.
+//
+// A granule of a slab is one bit of `Slab::holes`: a page, or 1/64 of a slab with more pages. One
+// that only free blocks lie in can be given back to the system; then it is a hole, and its blocks
+// are on no list until the heap needs them. So a program that frees most of what it had, here and
+// there, is left with the pages that hold something.
+#pragma once
+
+#include "heap/heap.h"
+
+namespace tally::core {
+
+// All: lock of the slab's thread held, by the slab's owner, or it is an orphan's.
+
+// Gives back what only free blocks lie in. Returns the bytes.
+size_t dig_holes(Slab* slab);
+// In all slabs of a thread that have blocks to give.
+size_t dig_all_holes(Thread* thread);
+// Puts blocks of some holes on the free list, behind `last` of it. There is a hole.
+void fill_hole(Slab* slab, Block* last);
+// All of the slab's blocks are back, and its list is about to be built anew.
+void forget_holes(Slab* slab);
+
+// The event, in blocks out, that comes after `out` as a slab empties: 0 is the last.
+uint32_t next_event(const Slab* slab, uint32_t out);
+// A local free came to such an event. Programs often free the rest of a slab soon, so it is dug
+// when some others have become sparse after it, unless it was used by then.
+void note_sparse(Slab* slab);
+
+}  // namespace tally::core

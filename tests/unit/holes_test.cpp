@@ -1,0 +1,159 @@
+#include "heap/holes.h"
+
+#include <algorithm>
+#include <set>
+
+#include "fake_os.h"
+#include "heap/slab_ops.h"
+#include "os/os.h"
+#include "unit.h"
+
+namespace tally::unit {
+namespace {
+
+using namespace core;
+
+// One full slab of a class, of which every `step`-th block stays, filled.
+class HolesTest : public testing::TestWithParam<size_t> {
+ protected:
+  void make(const char* path, uint32_t step) {
+    tag_ = make_tag(path);
+    size_ = class_size(class_of(GetParam()));
+    std::vector<void*> blocks = {tally_malloc(tag_, size_)};
+    slab_ = slab_of(blocks[0]);
+    heap_ = heap_of(tag_);
+    while (slab_->carved.load() < slab_->capacity || list() != nullptr) {
+      blocks.push_back(tally_malloc(tag_, size_));
+    }
+    for (size_t i = 0; i < blocks.size(); ++i) fill(blocks[i], size_, static_cast<unsigned>(i));
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (step != 0 && i % step == 0) {
+        kept_.push_back({blocks[i], static_cast<unsigned>(i)});
+      } else {
+        tally_free(blocks[i]);
+      }
+    }
+  }
+  ~HolesTest() override {
+    for (auto [p, mark] : kept_) tally_free(p);
+    EXPECT_EQ(own(tag_).live_blocks, 0U);
+    tally_trim();
+    EXPECT_EQ(own(tag_).footprint_bytes, 0U);
+  }
+  Block* list() const { return heap_->list[slab_->what().size_class]; }
+  size_t dig() const {
+    LockGuard guard(tls.thread->lock);
+    return dig_holes(slab_);
+  }
+  void expect_valid() const {
+    uint32_t free_count = 0;
+    for (const Block* b = slab_->free; b != nullptr; b = b->next) ++free_count;
+    EXPECT_EQ(free_count, slab_->free_count());
+    EXPECT_EQ(slab_->level.out(), kept_.size());
+    EXPECT_EQ(own(tag_).live_blocks, kept_.size());
+    EXPECT_EQ(own(tag_).footprint_bytes, slab_->bytes.load());
+    for (auto [p, mark] : kept_) EXPECT_TRUE(is_filled(p, size_, mark));
+  }
+
+  tally_tag tag_;
+  size_t size_;
+  Slab* slab_;
+  Heap* heap_;
+  struct Kept {
+    void* p;
+    unsigned mark;
+  };
+  std::vector<Kept> kept_;
+};
+
+TEST_P(HolesTest, FreePagesGoBackAndComeAgain) {
+  // A page or more between two that stay.
+  make("/unit/holes/again", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  size_t bytes = slab_->bytes.load();
+  size_t resident = os::resident_bytes();
+  size_t dug = dig();
+  ASSERT_GT(dug, bytes / 3);
+  EXPECT_EQ(slab_->bytes.load(), bytes - dug);
+  if (!kThreadSanitizer) {  // whose own memory grows meanwhile
+    EXPECT_LE(os::resident_bytes(), resident - dug + 2 * os::page_size());
+  }
+  expect_valid();
+  EXPECT_EQ(dig(), 0U) << "no more to find";
+
+  // Nearly all of it is allocated again, each block once, before there is another slab.
+  std::set<void*> seen;
+  for (auto [p, mark] : kept_) seen.insert(p);
+  for (;;) {
+    void* p = tally_malloc(tag_, size_);
+    if (slab_of(p) != slab_) {
+      tally_free(p);
+      break;
+    }
+    ASSERT_TRUE(seen.insert(p).second) << "handed out twice";
+    auto mark = static_cast<unsigned>(kept_.size());
+    fill(p, size_, mark);
+    kept_.push_back({p, mark});
+  }
+  EXPECT_GT(kept_.size(), slab_->wake_level());
+  EXPECT_EQ(slab_->in_holes + kept_.size(), slab_->capacity);
+  EXPECT_GT(slab_->bytes.load(), bytes - bytes / 8 - 2 * os::page_size());
+  tally_trim();  // the other slab
+  expect_valid();
+}
+
+TEST_P(HolesTest, WhatTheSystemDoesNotTakeStays) {
+  make("/unit/holes/refused", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  size_t bytes = slab_->bytes.load();
+  {
+    fake_os::Failing failing(fake_os::kPurge);
+    EXPECT_EQ(dig(), 0U);
+  }
+  EXPECT_EQ(slab_->bytes.load(), bytes);
+  expect_valid();
+  {
+    fake_os::Failing failing(fake_os::kPurge, 1);
+    EXPECT_GT(dig(), 0U);
+  }
+  expect_valid();
+  EXPECT_GT(dig(), 0U);
+  expect_valid();
+}
+
+TEST_P(HolesTest, ASlabThatEmptiesAfterwardsIsUsedAgain) {
+  make("/unit/holes/empty", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  ASSERT_GT(dig(), 0U);
+  std::reverse(kept_.begin(), kept_.end());
+  for (auto [p, mark] : kept_) tally_free(p);
+  kept_.clear();
+  EXPECT_EQ(own(tag_).live_blocks, 0U);
+  std::set<void*> seen;
+  for (uint32_t i = 0; i < slab_->capacity; ++i) {
+    void* p = tally_malloc(tag_, size_);
+    ASSERT_TRUE(seen.insert(p).second);
+    kept_.push_back({p, i});
+    fill(p, size_, i);
+  }
+  for (auto [p, mark] : kept_) EXPECT_TRUE(is_filled(p, size_, mark));
+}
+
+TEST_P(HolesTest, BlocksThatOthersFreeAreNoHoles) {
+  make("/unit/holes/others", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  on_thread([&] { tally_free(kept_.back().p); });
+  kept_.pop_back();
+  ASSERT_GT(dig(), 0U);
+  EXPECT_EQ(slab_->level.out() - slab_->remote.count(), kept_.size());
+  for (auto [p, mark] : kept_) EXPECT_TRUE(is_filled(p, size_, mark));
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, HolesTest,
+                         testing::Values(16, 48, 112, 448, 1024, 1280, 3584, 8192, 10240, 40960));
+
+TEST(Holes, NothingIsDugInASmallProgram) {
+  tally_tag tag = make_tag("/unit/holes/small");
+  void* p = tally_malloc(tag, 1024);
+  EXPECT_EQ(next_event(slab_of(p), slab_of(p)->capacity), 0U);
+  tally_free(p);
+}
+
+}  // namespace
+}  // namespace tally::unit
