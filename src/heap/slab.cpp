@@ -46,7 +46,7 @@ void unpark(Heap* heap, unsigned c, Slab* slab) {
 void end_keeping(Slab* slab) {
   if (!slab->kept) return;
   slab->kept = false;
-  g_kept_bytes.fetch_sub(slab->slots * kSlotBytes, std::memory_order_relaxed);
+  g_kept_bytes.fetch_sub(slab->bytes.load(std::memory_order_relaxed), std::memory_order_relaxed);
 }
 
 // All blocks of an available slab are back. It stays for a while: what was needed once is often
@@ -60,7 +60,7 @@ void keep_empty(Heap* heap, unsigned c, Slab* slab) {
   }
   link(&heap->empty[c], slab);
   slab->kept = true;
-  g_kept_bytes.fetch_add(slab->slots * kSlotBytes, std::memory_order_relaxed);
+  g_kept_bytes.fetch_add(slab->bytes.load(std::memory_order_relaxed), std::memory_order_relaxed);
 }
 
 bool may_keep() { return g_kept_bytes.load(std::memory_order_relaxed) < most_waiting(); }
@@ -146,8 +146,11 @@ void collect(Slab* slab) {
   slab->level.set(slab->level.out() - taken.count, 0);
 }
 
-// A step of the slow path should give so many blocks at least.
-constexpr uint32_t kLittle = 16;
+// A step of the slow path should give so many blocks at least: 16, or of long ones what a batch
+// has.
+uint32_t little(const Slab* slab) {
+  return static_cast<uint32_t>(max_of(min_of(kLongBatchBytes / slab->block_size, 16), 1));
+}
 
 // Links never-used blocks behind `last` of slab->free: a batch.
 void carve(Heap* heap, Slab* slab, Block* last) {
@@ -181,7 +184,7 @@ bool is_nearly_full(const Slab* slab) {
 // Whoever frees enough of the slab makes it available again. The store and the look at `remote`
 // pair with push: either the pusher sees the slab parked, or we see what it pushed.
 void park(Heap* heap, unsigned c, Slab* slab) {
-  look_at_free(slab, kLittle);
+  look_at_free(slab, little(slab));
   unlink(heap, c, slab);
   slab->level.set(slab->level.out(), slab->wake_level());
   slab->parked.exchange(true, std::memory_order_seq_cst);
@@ -278,8 +281,8 @@ void use_again(Heap* heap, unsigned c, Slab* slab) {
 bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   check(slab);
   if (slab->free == nullptr) collect(slab);
-  Block* last = look_at_free(slab, kLittle);
-  if (slab->free_count() < kLittle) {
+  Block* last = look_at_free(slab, little(slab));
+  if (slab->free_count() < little(slab)) {
     if (slab->holes != 0) {
       fill_hole(slab, last);
     } else if (slab->carved.load(std::memory_order_relaxed) < slab->capacity) {

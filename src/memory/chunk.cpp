@@ -288,7 +288,7 @@ bool hollow_chunks() {
 }
 
 size_t most_waiting() {
-  return max_of(32 * MiB, meta::process.now.load(std::memory_order_relaxed) / 8);
+  return max_of(64 * MiB, meta::process.now.load(std::memory_order_relaxed) / 8);
 }
 
 size_t purge_runs(uint64_t now, bool all) { return purge_dirty(now, all ? SIZE_MAX : 0); }
