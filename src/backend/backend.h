@@ -17,8 +17,10 @@ bool take_again(void* p, size_t bytes);
 // could not: the memory stays the caller's.
 bool give(void* p, size_t bytes);
 // Part of what was taken, whole pages: drops the content, keeps the addresses, which read as zero
-// from now on. False: nothing changed, the content is still there.
+// from now on. False: refused; a part of the content may be gone.
 bool purge(void* p, size_t bytes);
+// A hint, as os::prefer_huge_pages.
+void prefer_huge_pages(void* p, size_t bytes, bool yes);
 // Longer or shorter, content kept, new bytes zero; may move, to the same alignment. nullptr: all is
 // as before.
 void* resize(void* p, size_t bytes, size_t new_bytes, size_t alignment);

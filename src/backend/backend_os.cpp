@@ -31,6 +31,8 @@ bool give(void* p, size_t bytes) {
 
 bool purge(void* p, size_t bytes) { return os::purge(p, bytes); }
 
+void prefer_huge_pages(void* p, size_t bytes, bool yes) { os::prefer_huge_pages(p, bytes, yes); }
+
 void* resize(void* p, size_t bytes, size_t new_bytes, size_t alignment) {
   void* moved = os::remap(p, bytes, new_bytes, alignment);
   if (moved != nullptr) g_held.fetch_add(new_bytes - bytes, std::memory_order_relaxed);

@@ -9,12 +9,15 @@ namespace tally::core {
 
 inline constexpr size_t kOptionPathMax = 512;
 
+enum class HugePages : uint8_t { kNever, kAuto, kAlways };
+
 struct Options {
   bool abort_on_corruption = true;
   bool check = false;  // walk each free list whole as it is handed over
   uint32_t purge_ms = 1000;
   int dump_signal = 0;  // 0: none
   char dump_path[kOptionPathMax] = "/tmp/tally-%p.json";
+  HugePages thp = HugePages::kNever;
   bool report = false;                    // at exit
   char report_path[kOptionPathMax] = "";  // empty: a table on stderr
 };

@@ -4,7 +4,9 @@
 
 #include "backend/backend.h"
 #include "base/math.h"
+#include "base/options.h"
 #include "heap/slab_ops.h"
+#include "memory/chunk.h"
 #include "memory/meta.h"
 #include "os/os.h"
 
@@ -13,6 +15,10 @@ namespace {
 
 // Smaller programs keep their pages.
 constexpr uint64_t kLeastFootprint = 64 * MiB;
+// What was used so many milliseconds ago, at least, is left alone; likewise a system that refused.
+uint64_t delay_ms() { return max_of(options.purge_ms, 100); }
+// When the system last took nothing of a slab (locked memory, a filter).
+constinit std::atomic<uint64_t> g_refused{0};
 constexpr uint32_t kMaxBlocks = kSlotBytes / kMinAlignment;
 
 // A slab's blocks and granules, by their places from the start of its first slot.
@@ -89,7 +95,8 @@ uint64_t find_holes(const Slab* slab, const Layout& layout, const BlockSet& bloc
 }
 
 // Those that the system took.
-uint64_t give_back(uint64_t holes, const Layout& layout) {
+uint64_t give_back(const Slab* slab, uint64_t holes, const Layout& layout) {
+  if (holes != 0) keep_pages_small(Chunk::of(slab));
   uint64_t given = 0;
   while (holes != 0) {
     auto first = static_cast<unsigned>(std::countr_zero(holes));
@@ -106,6 +113,7 @@ uint64_t give_back(uint64_t holes, const Layout& layout) {
 size_t dig_holes(Slab* slab) {
   if (slab->free_count() == 0 || look_at_free(slab, ~0U) == nullptr) return 0;
   Layout layout(slab);
+  if (layout.granules() < 2) return 0;
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
   BlockSet blocks;
   for (const Block* block = slab->free; block != nullptr; block = block->next) {
@@ -114,9 +122,12 @@ size_t dig_holes(Slab* slab) {
   for (uint32_t i = 0; slab->holes != 0 && i < carved; ++i) {
     if ((layout.granules_of(i) & slab->holes) != 0) blocks.add(i);
   }
-  uint64_t given = give_back(find_holes(slab, layout, blocks), layout);
-  if (given == 0) return 0;
+  uint64_t found = find_holes(slab, layout, blocks);
+  if (found == 0) return 0;
+  uint64_t given = give_back(slab, found, layout);
+  if (given == 0) g_refused.store(os::now_ms(), std::memory_order_relaxed);
   slab->holes |= given;
+  // Even if the system took nothing: it may have dropped a part before it refused.
   slab->in_holes = 0;
   Block* next = nullptr;
   for (uint32_t i = carved; i-- != 0;) {
@@ -164,6 +175,15 @@ void fill_hole(Slab* slab, Block* last) {
   charge(slab, before & ~slab->holes, layout.granule(), true);
 }
 
+const Block* find_in_hole(const Slab* slab) {
+  Layout layout(slab);
+  const Block* block = slab->free;
+  while (block != nullptr && (layout.granules_of(slab->index_of(block)) & slab->holes) == 0) {
+    block = block->next;
+  }
+  return block;
+}
+
 void forget_holes(Slab* slab) {
   if (slab->holes == 0) return;
   charge(slab, slab->holes, Layout(slab).granule(), true);
@@ -175,8 +195,9 @@ uint32_t next_event(const Slab* slab, uint32_t out) {
   if (meta::process.now.load(std::memory_order_relaxed) < kLeastFootprint) return 0;
   // With a block out for each page, a third of the pages have none.
   size_t pages = slab->capacity * size_t{slab->block_size} / os::page_size();
+  if (pages < 2) return 0;
   auto event = static_cast<uint32_t>(min_of(pages, slab->capacity / 2));
-  while (event >= out) event /= 2;
+  while (event != 0 && event >= out) event /= 2;
   return event;
 }
 
@@ -185,13 +206,21 @@ void note_sparse(Slab* slab) {
   Slab*& place = thread->sparse[thread->next_sparse++ % Thread::kSparse];
   Slab* other = place;
   place = slab;
+  slab->sparse = true;
   // It may have become anything by now; if it is another sparse slab of this thread, it will do.
   if (other == nullptr || other->owner.load(std::memory_order_relaxed) != thread) return;
   bool parked = other->parked.load(std::memory_order_relaxed);
-  if (other->is_blocks() && !parked && !other->all_back() &&
-      other->level.out() <= other->capacity / 2) {
-    dig_holes(other);
-  }
+  if (!other->is_blocks() || parked || other->all_back()) return;
+  if (other->level.out() > other->capacity / 2) return;
+  uint64_t now = os::now_ms();
+  uint64_t refused = g_refused.load(std::memory_order_relaxed);
+  if (refused != 0 && now < refused + delay_ms()) return;
+  bool used = other->used_ms != 0 && static_cast<uint32_t>(now) - other->used_ms < delay_ms();
+  if (!used) dig_holes(other);
+}
+
+void note_use(Slab* slab) {
+  if (slab->sparse) slab->used_ms = static_cast<uint32_t>(max_of(os::now_ms(), uint64_t{1}));
 }
 
 }  // namespace tally::core

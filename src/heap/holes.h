@@ -18,6 +18,8 @@ size_t dig_holes(Slab* slab);
 size_t dig_all_holes(Thread* thread);
 // Puts blocks of some holes on the free list, behind `last` of it. There is a hole.
 void fill_hole(Slab* slab, Block* last);
+// A block on the free list that lies in a hole: it was freed twice. nullptr: there is none.
+const Block* find_in_hole(const Slab* slab);
 // All of the slab's blocks are back, and its list is about to be built anew.
 void forget_holes(Slab* slab);
 
@@ -26,5 +28,7 @@ uint32_t next_event(const Slab* slab, uint32_t out);
 // A local free came to such an event. Programs often free the rest of a slab soon, so it is dug
 // when some others have become sparse after it, unless it was used by then.
 void note_sparse(Slab* slab);
+// Blocks of the slab are handed out.
+void note_use(Slab* slab);
 
 }  // namespace tally::core

@@ -93,6 +93,8 @@ void release(Slab* slab) {
   end_keeping(slab);
   slab->holes = 0;
   slab->in_holes = 0;
+  slab->used_ms = 0;
+  slab->sparse = false;
   --heap->slabs;
   size_t bytes = slab->bytes.load(std::memory_order_relaxed);
   // Class and tag stay, for the message if a block is freed again.
@@ -177,8 +179,11 @@ void carve(Heap* heap, Slab* slab, Block* last) {
 
 // Too little of the slab is free for a step of the slow path to be worth it.
 bool is_nearly_full(const Slab* slab) {
-  return slab->carved.load(std::memory_order_relaxed) == slab->capacity &&
-         slab->level.out() - slab->remote.count() > slab->wake_level();
+  uint32_t out = slab->level.out();
+  uint32_t back = slab->remote.count();
+  // More back than were out: it is for collect to say.
+  return slab->carved.load(std::memory_order_relaxed) == slab->capacity && back <= out &&
+         out - back > slab->wake_level();
 }
 
 // Whoever frees enough of the slab makes it available again. The store and the look at `remote`
@@ -295,6 +300,7 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   slab->free = nullptr;
   uint32_t out = slab->level.out() + count;
   slab->level.set(out, next_event(slab, out));
+  note_use(slab);
   hand(heap, c, list, count);
   return true;
 }
@@ -403,10 +409,17 @@ void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
 
 Block* look_at_free(Slab* slab, uint32_t little) {
   if (slab->free == nullptr) return nullptr;
-  Block* last = check_head(slab->free, slab->free_count(), slab, little);
+  uint32_t count = slab->free_count();
+  Block* last = check_head(slab->free, count, slab, little);
+  if (last != nullptr && slab->holes != 0 && (options.check || count < little)) {
+    const Block* twice = find_in_hole(slab);
+    if (twice == nullptr) return last;
+    misuse_double_free(twice, slab);
+    last = nullptr;
+  }
   if (last == nullptr) {
     slab->free = nullptr;
-    slab->level.set(slab->level.out() + slab->free_count(), 0);
+    slab->level.set(slab->level.out() + count, 0);
   }
   return last;
 }

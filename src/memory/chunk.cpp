@@ -113,6 +113,10 @@ Chunk* new_chunk() {
     backend::give(chunk, kChunkBytes);
     return nullptr;
   }
+  if (wants_huge_pages()) {
+    backend::prefer_huge_pages(chunk, kChunkBytes, true);
+    chunk->huge.store(true, std::memory_order_relaxed);
+  }
   meta::charge(round_up(sizeof(Chunk), os::page_size()));
   chunk->free_slots = ~uint64_t{0};
   chunk->bin = Chunk::kNoBin;
@@ -161,23 +165,29 @@ size_t purge_dirty(uint64_t now, size_t most) {
   for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
        chunk = chunk->next_chunk) {
     if (chunk->dirty_slots == 0) continue;
-    if (most != 0 ? purged >= most : now < chunk->dirty_since + options.purge_ms) continue;
+    if (most != 0 && purged >= most) break;
+    if (most == 0 && now < chunk->dirty_since + options.purge_ms) continue;
     // While the lock is open the slots are nobody's: neither free nor in a run.
     uint64_t dirty = chunk->dirty_slots;
     chunk->free_slots &= ~dirty;
     set_dirty(chunk, 0);
     rebin(chunk);
     central.release();
+    keep_pages_small(chunk);
     uint64_t kept = 0;
+    unsigned at_once = kSlotsPerChunk;
     for (uint64_t rest = dirty; rest != 0;) {
       unsigned first = static_cast<unsigned>(std::countr_zero(rest));
-      unsigned count = static_cast<unsigned>(std::countr_one(rest >> first));
+      unsigned count = min_of(static_cast<unsigned>(std::countr_one(rest >> first)), at_once);
       // The chunk's header ends within a page where pages are long.
       char* start =
           reinterpret_cast<char*>(round_up(address(chunk->slot_start(first)), os::page_size()));
       size_t bytes = static_cast<size_t>(chunk->slot_end(first + count - 1) - start);
       if (bytes == 0 || backend::purge(start, bytes)) {
         purged += bytes;
+      } else if (count > 1) {
+        at_once = 1;  // what is refused may be one page of it
+        continue;
       } else {
         kept |= bits(first, count);
       }
@@ -186,20 +196,19 @@ size_t purge_dirty(uint64_t now, size_t most) {
     central.acquire();
     chunk->free_slots |= dirty;
     set_dirty(chunk, chunk->dirty_slots | kept);
-    if (kept != 0) {
-      chunk->dirty_since = now;
-      g_refused.store(now, std::memory_order_relaxed);
-    }
+    if (kept != 0) chunk->dirty_since = now;
     rebin(chunk);
   }
   central.release();
+  if (purged == 0 && most != 0) g_refused.store(now, std::memory_order_relaxed);
   return purged;
 }
 
 void purge_surplus() {
   if (g_dirty.load(std::memory_order_relaxed) * kSlotBytes <= most_waiting()) return;
   uint64_t now = os::now_ms();
-  if (now < g_refused.load(std::memory_order_relaxed) + options.purge_ms) return;
+  uint64_t refused = g_refused.load(std::memory_order_relaxed);
+  if (refused != 0 && now < refused + max_of(options.purge_ms, 100)) return;
   purge_dirty(now, kPurgeStep);
 }
 
@@ -285,6 +294,20 @@ bool hollow_chunks() {
     rebin(chunk);
   }
   return any;
+}
+
+bool wants_huge_pages() {
+  // Where time is lost for want of them, and 2 MiB are nothing.
+  constexpr uint64_t kAutoLeast = 128 * MiB;
+  return options.thp == HugePages::kAlways ||
+         (options.thp == HugePages::kAuto &&
+          meta::process.now.load(std::memory_order_relaxed) >= kAutoLeast);
+}
+
+void keep_pages_small(Chunk* chunk) {
+  if (chunk->huge.exchange(false, std::memory_order_relaxed)) {
+    backend::prefer_huge_pages(chunk, kChunkBytes, false);
+  }
 }
 
 size_t most_waiting() {

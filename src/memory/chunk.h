@@ -24,6 +24,9 @@ struct Chunk {
   Chunk* previous;
   unsigned bin;  // the longest free run, without slot 0; kNoBin if no slot is free
   static constexpr unsigned kNoBin = ~0U;
+  // Asked for huge pages. Any thread takes it back: when the first page of it goes back to the
+  // system, which would fill huge pages up again.
+  std::atomic<bool> huge;
   bool hollow;  // all but the first slot was given back, for want of address space
 
   static Chunk* of(const Slab* slab) {
@@ -60,6 +63,11 @@ bool grow_run(Slab* run, unsigned slots, bool* zeroed);
 // For want of address space: chunks with no run keep their first slot, where the descriptors are,
 // and give back the rest. True if there was one.
 bool hollow_chunks();
+// Whether memory that is taken from the system now should have huge pages, as options.thp says.
+bool wants_huge_pages();
+// A part of the chunk goes back to the system.
+void keep_pages_small(Chunk* chunk);
+
 // Gives free memory that is older than options.purge_ms back to the system, or all of it. Returns
 // the bytes. Takes the central lock, and lets go of it while the system works.
 size_t purge_runs(uint64_t now, bool all);

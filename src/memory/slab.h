@@ -102,6 +102,7 @@ struct alignas(kCacheLine) Slab {
   std::atomic<uint32_t> carved;   // owner, with the lock
   std::atomic<uint32_t> binding;  // lock, a Binding
   uint32_t in_holes = 0;          // owner, with the lock
+  uint32_t used_ms = 0;  // owner, with the lock: when it last gave blocks since `sparse`; 0: never
   // What others touch.
   alignas(kCacheLine) RemoteList remote;  // any
   Slab* next =
@@ -112,9 +113,11 @@ struct alignas(kCacheLine) Slab {
   Slab* next_woken = nullptr;  // who set `woken`, until its thread looks
   uint64_t holes = 0;          // owner, with the lock: a bit for each granule
   uint32_t slots = 0;          // const: of a slab or run; 0 for a span
-  std::atomic<bool> parked;    // lock: not in the list of available slabs, as nothing in it is free
-  std::atomic<bool> woken;     // any: it is in a thread's list of slabs to look at
-  bool kept;                   // lock: in the heap's list of empty slabs
+  std::atomic<bool>
+      parked;               // lock: not in the list of available slabs, as too little of it is free
+  std::atomic<bool> woken;  // any: it is in a thread's list of slabs to look at
+  bool kept;                // lock: in the heap's list of empty slabs
+  bool sparse;              // owner, with the lock: it was noted as such
 
   Binding what() const { return Binding::unpack(binding.load(std::memory_order_relaxed)); }
   bool is_blocks() const { return what().kind == SlabKind::kBlocks; }

@@ -159,6 +159,7 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
   *zeroed = true;
   void* start = backend::take(bytes, alignment);
   if (start == nullptr) return nullptr;
+  if (wants_huge_pages()) backend::prefer_huge_pages(start, bytes, true);
   central.acquire();
   Slab* span = address_map.prepare(start, 1) ? take_descriptor() : nullptr;
   if (span != nullptr) {

@@ -21,9 +21,11 @@ void* map(size_t bytes, size_t alignment);
 bool map_at(void* p, size_t bytes);
 // Gives address space back. False if the system refused: the memory is then as before.
 bool unmap(void* p, size_t bytes);
-// Gives the memory back and keeps the addresses: they read as zero afterwards. False: all is as
-// before.
+// Gives the memory back and keeps the addresses: they read as zero afterwards. False: the system
+// refused, perhaps after it dropped a part (memory is locked page by page).
 bool purge(void* p, size_t bytes);
+// Asks for huge pages in a range, or for none from now on. A hint: errors do not matter.
+void prefer_huge_pages(void* p, size_t bytes, bool yes);
 // Makes the mapping at p longer or shorter, its content kept, new bytes zero. It moves only if it
 // has to, and then to an address aligned to `alignment`. nullptr: all is as before.
 void* remap(void* p, size_t bytes, size_t new_bytes, size_t alignment);

@@ -198,6 +198,11 @@ bool purge(void* p, size_t bytes) {
   return !failed(system_call(__NR_madvise, as_long(p), static_cast<long>(bytes), MADV_DONTNEED));
 }
 
+void prefer_huge_pages(void* p, size_t bytes, bool yes) {
+  system_call(__NR_madvise, as_long(p), static_cast<long>(bytes),
+              yes ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
 void* remap(void* p, size_t bytes, size_t new_bytes, size_t alignment) {
   long result = system_call(__NR_mremap, as_long(p), static_cast<long>(bytes),
                             static_cast<long>(new_bytes), 0);

@@ -108,6 +108,19 @@ bool set_report(Text value) {
   return true;
 }
 
+bool set_thp(Text value) {
+  if (value.is("never")) {
+    options.thp = HugePages::kNever;
+  } else if (value.is("auto")) {
+    options.thp = HugePages::kAuto;
+  } else if (value.is("always")) {
+    options.thp = HugePages::kAlways;
+  } else {
+    return false;
+  }
+  return true;
+}
+
 // The one list of options: docs and messages follow it. In alphabetical order.
 struct Option {
   const char* key;
@@ -122,6 +135,7 @@ constexpr Option kOptions[] = {
     {"on_corruption", set_on_corruption, "abort or report"},
     {"purge_ms", set_purge_ms, "milliseconds, 0 to 3600000"},
     {"report", set_report, "0, 1, or a path, in which %p is the process id"},
+    {"thp", set_thp, "never, auto or always"},
 };
 
 // "TALLY_PURGE_MS=abc" or "TALLY_CONF purge_ms:abc", as the user wrote it.

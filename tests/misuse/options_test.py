@@ -9,7 +9,7 @@ import sys
 QUIET, DOUBLE_FREE = sys.argv[1], sys.argv[2]
 LIBRARY = sys.argv[3] if len(sys.argv) > 3 else None
 
-KNOWN = "unknown option (known: backend, check, dump_path, dump_signal, on_corruption, purge_ms, report)"
+KNOWN = "unknown option (known: backend, check, dump_path, dump_signal, on_corruption, purge_ms, report, thp)"
 PURGE = "expected milliseconds, 0 to 3600000"
 CORRUPTION = "expected abort or report"
 BACKEND = "expected os"
@@ -34,6 +34,10 @@ CASES = [
     ({"TALLY_ON_CORRUPTION": "x"}, [f"TALLY_ON_CORRUPTION=x: {CORRUPTION}"]),
     ({"TALLY_ON_CORRUPTION": "reporting"}, [f"TALLY_ON_CORRUPTION=reporting: {CORRUPTION}"]),
     ({"TALLY_BACKEND": "os"}, []),
+    ({"TALLY_THP": "never"}, []),
+    ({"TALLY_THP": "auto"}, []),
+    ({"TALLY_CONF": "thp:always"}, []),
+    ({"TALLY_THP": "on"}, ["TALLY_THP=on: expected never, auto or always"]),
     ({"TALLY_BACKEND": "x"}, [f"TALLY_BACKEND=x: {BACKEND}"]),
     ({"TALLY_CHECK": "1"}, []),
     ({"TALLY_CHECK": "yes"}, ["TALLY_CHECK=yes: expected 0 or 1"]),

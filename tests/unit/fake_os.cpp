@@ -65,7 +65,10 @@ bool __wrap__ZN5tally4core2os5unmapEPvm(void* p, size_t bytes) {
   return !fails(kUnmap) && __real__ZN5tally4core2os5unmapEPvm(p, bytes);
 }
 bool __wrap__ZN5tally4core2os5purgeEPvm(void* p, size_t bytes) {
-  return !fails(kPurge) && __real__ZN5tally4core2os5purgeEPvm(p, bytes);
+  if (!fails(kPurge)) return __real__ZN5tally4core2os5purgeEPvm(p, bytes);
+  // As the kernel, which drops what comes before the locked page.
+  __real__ZN5tally4core2os5purgeEPvm(p, bytes / 2 & ~size_t{4095});
+  return false;
 }
 void* __wrap__ZN5tally4core2os5remapEPvmmm(void* p, size_t bytes, size_t new_bytes,
                                            size_t alignment) {

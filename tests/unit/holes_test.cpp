@@ -145,6 +145,39 @@ TEST_P(HolesTest, BlocksThatOthersFreeAreNoHoles) {
   for (auto [p, mark] : kept_) EXPECT_TRUE(is_filled(p, size_, mark));
 }
 
+TEST_P(HolesTest, ABlockInAHoleThatIsFreedAgainIsFound) {
+  make("/unit/holes/twice", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  ASSERT_GT(dig(), 0U);
+  EXPECT_EQ(find_in_hole(slab_), nullptr);
+  unsigned hole = static_cast<unsigned>(std::countr_zero(slab_->holes));
+  size_t granule = slab_->slots * kSlotBytes / 64;
+  granule = granule < os::page_size() ? os::page_size() : granule;
+  char* in_hole = reinterpret_cast<char*>(
+      (reinterpret_cast<uintptr_t>(slab_->start) & ~(kSlotBytes - 1)) + hole * granule);
+  Block twice{slab_->free};
+  auto* block = reinterpret_cast<Block*>(slab_->block_at(slab_->index_of(in_hole)));
+  block->next = slab_->free;
+  slab_->free = block;
+  EXPECT_EQ(find_in_hole(slab_), block);
+  slab_->free = twice.next;
+}
+
+// What is used in turn with being sparse is not dug each time.
+TEST_P(HolesTest, ASlabInUseIsLeftAlone) {
+  tally_tag tag = make_tag("/unit/holes/ballast");
+  void* ballast = tally_malloc(tag, 128 * MiB);
+  make("/unit/holes/churn", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  std::vector<void*> blocks;
+  fake_os::Failing counting(fake_os::kPurge, UINT64_MAX / 2);  // none fails
+  for (int round = 0; round < 1000; ++round) {
+    while (blocks.size() < slab_->capacity / 2) blocks.push_back(tally_malloc(tag_, size_));
+    for (void* p : blocks) tally_free(p);
+    blocks.clear();
+  }
+  EXPECT_LT(fake_os::calls(), 200U);
+  tally_free(ballast);
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, HolesTest,
                          testing::Values(16, 48, 112, 448, 1024, 1280, 3584, 8192, 10240, 40960));
 
