@@ -121,6 +121,19 @@ def interleaved(args, items, chosen):
             print(f"round {round_number + 1} of {args.rounds} done", file=sys.stderr)
 
 
+def measured(args, items, chosen, run_once, failures):
+    """As interleaved: ({round, position, allocator}, item, what run_once(item, allocator) gave). A run that fails is said,
+    added to the failures, and left out."""
+    for where, item, allocator in interleaved(args, items, chosen):
+        try:
+            result = run_once(item, allocator)
+        except RunFailed as error:
+            failures.append(str(error))
+            print(f"bench: {error}", file=sys.stderr)
+            continue
+        yield where | {"allocator": allocator.name}, item, result
+
+
 # ---- What was measured where
 
 def output(*command):

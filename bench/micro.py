@@ -61,15 +61,10 @@ def main():
     about = measure.description(chosen)
     failures = []
     with measure.Table(args.out / "micro.csv", about, FIELDS) as results:
-        for where, _, allocator in measure.interleaved(args, [None], chosen):
-            try:
-                rows = run_once(allocator, bin_dir, options)
-            except measure.RunFailed as error:
-                failures.append(str(error))
-                print(f"bench: {error}", file=sys.stderr)
-                continue
+        once = lambda _, allocator: run_once(allocator, bin_dir, options)
+        for where, _, rows in measure.measured(args, [None], chosen, once, failures):
             for row in rows:
-                results.add(row | where | {"allocator": allocator.name})
+                results.add(row | where)
     parts = [measure.as_list(about), f"Medians of {args.rounds} interleaved rounds; n/a: Tally alone has it.",
              table(results.rows, [a.name for a in chosen])]
     if failures:

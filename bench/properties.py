@@ -76,15 +76,10 @@ def main():
     about = measure.description(chosen)
     failures = []
     with measure.Table(args.out / "properties.csv", about, FIELDS) as results:
-        for where, item, allocator in measure.interleaved(args, items, chosen):
-            try:
-                figures = run_once(item, allocator, bin_dir, 1 if args.smoke else 100)
-            except measure.RunFailed as error:
-                failures.append(str(error))
-                print(f"bench: {error}", file=sys.stderr)
-                continue
+        once = lambda item, allocator: run_once(item, allocator, bin_dir, 1 if args.smoke else 100)
+        for where, _, figures in measure.measured(args, items, chosen, once, failures):
             for figure in figures:
-                results.add(figure | where | {"allocator": allocator.name})
+                results.add(figure | where)
     parts = [measure.as_list(about), f"Medians of {args.rounds} interleaved rounds; n/a: not measured."]
     parts += [table(each, results.rows, [a.name for a in chosen]) for each in wanted]
     if failures:

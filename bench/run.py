@@ -156,15 +156,9 @@ def main():
                 if message:
                     sys.exit(f"bench: {message}")
         with measure.Table(args.out / "raw.csv", about, FIELDS) as results:
-            for where, program, allocator in measure.interleaved(args, listed, chosen):
-                try:
-                    used = run_once(program, allocator, bin_dir, extra_env)
-                except RunFailed as error:
-                    failures.append(str(error))
-                    print(f"bench: {error}", file=sys.stderr)
-                    continue
-                results.add(used | where | {"program": program.name, "group": program.group,
-                                            "allocator": allocator.name})
+            once = lambda program, allocator: run_once(program, allocator, bin_dir, extra_env)
+            for where, program, used in measure.measured(args, listed, chosen, once, failures):
+                results.add(used | where | {"program": program.name, "group": program.group})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     text = summary(about, results.rows, failures, listed, names, base, args.rounds)

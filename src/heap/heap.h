@@ -81,14 +81,14 @@ struct Thread {
   Tag* tag = nullptr;  // in force; what malloc uses, unless it was retired
   uint32_t depth = 0;
   uint32_t retirements_seen = 0;
-  // Slabs that became sparse, and may have been anything since. Owner, with the lock.
-  static constexpr uint32_t kSparse = 32;
-  uint32_t next_sparse = 0;
-  Slab* sparse[kSparse] = {};
   uint32_t drop_attempts = 0;  // slow steps until heaps of retired tags are looked at again
   Heap* scope =
       nullptr;  // of the innermost scope, or the root's; nullptr: the root, before it has a heap
   Heap* outer[kMaxScopes] = {};  // likewise, of the scopes around it
+  // Slabs that became sparse, and may have been anything since. Owner, with the lock.
+  static constexpr uint32_t kSparse = 32;
+  uint32_t next_sparse = 0;
+  Slab* sparse[kSparse] = {};
 
   // The step may take the heap away.
   template <class Step>

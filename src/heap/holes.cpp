@@ -4,10 +4,10 @@
 
 #include "backend/backend.h"
 #include "base/math.h"
-#include "base/options.h"
 #include "heap/slab_ops.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
+#include "memory/refusal.h"
 #include "os/os.h"
 
 namespace tally::core {
@@ -15,10 +15,7 @@ namespace {
 
 // Smaller programs keep their pages.
 constexpr uint64_t kLeastFootprint = 64 * MiB;
-// What was used so many milliseconds ago, at least, is left alone; likewise a system that refused.
-uint64_t delay_ms() { return max_of(options.purge_ms, 100); }
-// When the system last took nothing of a slab (locked memory, a filter).
-constinit std::atomic<uint64_t> g_refused{0};
+constinit Refusal g_refusal;
 constexpr uint32_t kMaxBlocks = kSlotBytes / kMinAlignment;
 
 // A slab's blocks and granules, by their places from the start of its first slot.
@@ -125,7 +122,7 @@ size_t dig_holes(Slab* slab) {
   uint64_t found = find_holes(slab, layout, blocks);
   if (found == 0) return 0;
   uint64_t given = give_back(slab, found, layout);
-  if (given == 0) g_refused.store(os::now_ms(), std::memory_order_relaxed);
+  if (given == 0) g_refusal.note(os::now_ms());
   slab->holes |= given;
   // Even if the system took nothing: it may have dropped a part before it refused.
   slab->in_holes = 0;
@@ -213,9 +210,8 @@ void note_sparse(Slab* slab) {
   if (!other->is_blocks() || parked || other->all_back()) return;
   if (other->level.out() > other->capacity / 2) return;
   uint64_t now = os::now_ms();
-  uint64_t refused = g_refused.load(std::memory_order_relaxed);
-  if (refused != 0 && now < refused + delay_ms()) return;
-  bool used = other->used_ms != 0 && static_cast<uint32_t>(now) - other->used_ms < delay_ms();
+  if (g_refusal.is_recent(now)) return;
+  bool used = other->used_ms != 0 && static_cast<uint32_t>(now) - other->used_ms < retry_ms();
   if (!used) dig_holes(other);
 }
 

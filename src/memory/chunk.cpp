@@ -8,6 +8,7 @@
 #include "base/options.h"
 #include "memory/address_map.h"
 #include "memory/meta.h"
+#include "memory/refusal.h"
 #include "os/os.h"
 
 namespace tally::core {
@@ -22,9 +23,7 @@ constinit Chunk* g_bins[kSlotsPerChunk] = {};
 constinit uint64_t g_filled_bins = 0;
 // Dirty slots of all chunks. Written under `central`.
 constinit std::atomic<size_t> g_dirty{0};
-// When the system last refused (locked memory, a filter): it is asked again after the next delay,
-// not at every step.
-constinit std::atomic<uint64_t> g_refused{0};
+constinit Refusal g_refusal;
 // When more are dirty than may wait, so much is purged at once, no more, as a free waits for it.
 constexpr size_t kPurgeStep = 4 * MiB;
 
@@ -200,16 +199,14 @@ size_t purge_dirty(uint64_t now, size_t most) {
     rebin(chunk);
   }
   central.release();
-  if (purged == 0 && most != 0) g_refused.store(now, std::memory_order_relaxed);
+  if (purged == 0 && most != 0) g_refusal.note(now);
   return purged;
 }
 
 void purge_surplus() {
   if (g_dirty.load(std::memory_order_relaxed) * kSlotBytes <= most_waiting()) return;
   uint64_t now = os::now_ms();
-  uint64_t refused = g_refused.load(std::memory_order_relaxed);
-  if (refused != 0 && now < refused + max_of(options.purge_ms, 100)) return;
-  purge_dirty(now, kPurgeStep);
+  if (!g_refusal.is_recent(now)) purge_dirty(now, kPurgeStep);
 }
 
 }  // namespace
