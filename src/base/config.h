@@ -54,7 +54,7 @@ inline constexpr size_t kRunMax = 1 * MiB;
 // touched, not all. Of blocks from half a page on, some at once.
 inline constexpr size_t kBatchBytes = 4 * KiB;
 inline constexpr size_t kLongBatchBytes = 16 * KiB;
-// A full slab is allocated from again when this part of it is free.
+// A slab that has no never-used blocks left is allocated from while this part of it is free.
 inline constexpr unsigned kWakeShift = 3;
 // Blocks of other threads' slabs that a thread frees go back together, so many bytes of a class at
 // a time. (To allocate from them first was measured: up to 1.8 times slower on threads that swap
