@@ -10,8 +10,9 @@ namespace tally::core {
 bool refill(Heap* heap, unsigned c);
 
 // Checks the slab's free list, all of it (and whether a block lies in a hole) if it is shorter than
-// `little`, else as far as costs nothing. Returns the last block that it looked at. nullptr: the list is empty, or the program
-// corrupted it and chose to go on; its blocks are lost to it. The slab's owner, with the lock.
+// `little`, else as far as costs nothing. Returns the last block that it looked at. nullptr: the
+// list is empty, or the program corrupted it and chose to go on; its blocks are lost to it. The
+// slab's owner, with the lock.
 Block* look_at_free(Slab* slab, uint32_t little);
 
 // A local free reached the slab's floor.
