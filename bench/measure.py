@@ -106,7 +106,7 @@ class Launched:
         if "ld.so: object" in errors:
             raise RunFailed(f"{self.name}: {errors.strip()}")
         return {"wall_s": wall_ns / 1e9, "user_s": user_us / 1e6, "system_s": system_us / 1e6, "peak_rss_kib": rss,
-                "minor_faults": faults, "requests_per_s": ""}
+                "minor_faults": faults, "requests_per_s": "", "half_rss_kib": ""}
 
 
 def interleaved(args, items, chosen):

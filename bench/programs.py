@@ -10,6 +10,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+REDIS_KEYS = 200000
 
 
 @dataclasses.dataclass
@@ -23,6 +24,7 @@ class Program:
     links_malloc: bool = False  # it links a malloc of its own, so that glibc must be preloaded too
     load: list = dataclasses.field(default_factory=list)  # for a server: the client that is timed
     requests: int = 0  # that the client makes
+    prepare: object = None  # called once before the first run
 
 
 def _workloads(bin_dir, work, threads):
@@ -53,6 +55,18 @@ def _workloads(bin_dir, work, threads):
     return [make(title) for title, make in table.items()]
 
 
+def _make_history(folder, commits):
+    """A repository, packed as a clone is."""
+    history = subprocess.Popen([sys.executable, str(HERE / "inputs" / "history.py"), str(commits)],
+                               stdout=subprocess.PIPE)
+    git = ["git", "-C", str(folder)]
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    subprocess.run([*git, "fast-import", "--quiet"], stdin=history.stdout, check=True)
+    if history.wait() != 0:
+        sys.exit("bench: no history for git")
+    subprocess.run([*git, "-c", "pack.threads=1", "repack", "-adfq"], check=True)
+
+
 def _real(smoke, scratch):
     inputs = HERE / "inputs"
     work = "1" if smoke else "100"
@@ -69,12 +83,14 @@ def _real(smoke, scratch):
         Program("g++", "real", ["g++", "-std=c++20", "-c", "-o", str(scratch / "headers.o"),
                                 *(["-DSMOKE"] if smoke else []), str(inputs / "headers.cpp")], package="g++"),
         Program("perl", "real", ["perl", str(inputs / "words.pl"), work], env={"PERL_HASH_SEED": "0"}, package="perl"),
+        Program("git", "real", ["git", "-C", str(scratch / "history"), "log", "-p", "--stat", "main"], package="git",
+                prepare=lambda: _make_history(scratch / "history", 100 if smoke else 12000)),
         Program("node", "real", ["node", str(inputs / "documents.js"), work], package="nodejs"),
         Program("redis", "real", ["redis-server", "--save", "", "--appendonly", "no", "--port", "0",
                                   "--unixsocket", socket, "--loglevel", "warning"],
                 package="redis-server", links_malloc=True, requests=requests * len(tests),
                 load=["redis-benchmark", "-s", socket, "-q", "-n", str(requests), "-c", "20", "-P", "16", "-d", "100",
-                      "-r", "200000", "-t", ",".join(tests)]),
+                      "-r", str(REDIS_KEYS), "-t", ",".join(tests)]),
     ]
 
 
@@ -91,16 +107,20 @@ def listed(bin_dir, smoke, threads, only):
     have = [p for p in programs if all(shutil.which(argv[0]) for argv in (p.argv, p.load) if argv)]
     left_out = [f"bench: {p.name} left out: not installed (apt-get install {p.package})"
                 for p in programs if p not in have]
+    for program in have:
+        if program.prepare:
+            program.prepare()
     return have, left_out, scratch
 
 
 # ---- Which malloc is live
 
-def bindings_of_malloc(program, preload, scratch):
+def bindings_of_malloc(program, allocator, preload, scratch):
     """Who takes `malloc` from where, as the dynamic linker itself says: a set of (file, library). The program is
     started with arguments that make it end at once."""
     quick = {"redis": ["redis-server", "--version"], "g++": program.argv[:-1] + ["-DSMOKE", program.argv[-1]],
              "sqlite3": ["sqlite3", "--version"], "node": ["node", "-e", "0"], "perl": ["perl", "-e", "1"],
+             "git": ["git", "--version"],
              "python3": [program.argv[0], "-c", "0"]}[program.name]
     output = pathlib.Path(tempfile.mkdtemp(dir=scratch))
     env = dict(os.environ, LD_DEBUG="bindings", LD_BIND_NOW="1", LD_DEBUG_OUTPUT=str(output / "ld"))
@@ -112,18 +132,19 @@ def bindings_of_malloc(program, preload, scratch):
         bound.update(re.findall(r"binding file (\S+) \[\d+\] to (\S+) \[\d+\]: normal symbol `malloc'",
                                 file.read_text(errors="replace")))
     shutil.rmtree(output)
-    # A program that is not position-independent may lend its stub's address to everybody, itself included; the stub
-    # goes on to where the program takes malloc from.
-    stubs = {file for file, library in bound if library != file and (file, file) in bound}
+    # A program that is not position-independent may lend its stub's address to everybody, itself and the allocator
+    # included; the stub goes on to where the program takes malloc from.
+    stubs = {file for file, library in bound
+             if library != file and (file, file) in bound and os.path.realpath(file) != allocator}
     return {(file, library) for file, library in bound if library not in stubs}
 
 
 def check_real(program, allocator, preload, scratch):
     """A message if the program's malloc is not this allocator's, else None."""
-    bound = bindings_of_malloc(program, preload, scratch)
-    if not bound:
-        return f"{program.name}: cannot tell which malloc is live"
     want = os.path.realpath(allocator.library)
+    bound = bindings_of_malloc(program, want, preload, scratch)
+    if not bound:
+        return f"{program.name} under {allocator.name}: cannot tell which malloc is live"
     for file, library in bound:
         if os.path.realpath(library) != want and os.path.realpath(file) != want:
             return f"{program.name}: {file} takes malloc from {library}, not from {allocator.library}"

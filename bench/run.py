@@ -6,6 +6,8 @@ machine hits all of them. The figures are medians over the rounds. Which malloc 
 Writes OUT/raw.csv (every single run, with command line, machine, versions), OUT/summary.md (the tables) and, by
 plots.py, OUT/time.svg, cpu.svg and rss.svg."""
 import os
+import pathlib
+import re
 import shutil
 import socket
 import statistics
@@ -21,7 +23,7 @@ from measure import Launched, RunFailed, clean_environment, geometric_mean, mark
 GROUPS = {"single": "one thread", "multi": "several threads", "real": "real programs"}
 METRICS = {"wall_s": "Time", "cpu_s": "CPU time (user + system)", "peak_rss_kib": "Peak RSS"}
 FIELDS = ["round", "position", "program", "group", "allocator", "wall_s", "user_s", "system_s", "peak_rss_kib",
-          "minor_faults", "requests_per_s"]
+          "minor_faults", "requests_per_s", "half_rss_kib"]
 
 
 # ---- One run
@@ -40,8 +42,22 @@ def wait_for_server(path):
     raise RunFailed("redis-server does not answer")
 
 
+def delete_half(path, pid):
+    """Every second key that redis-benchmark may have made; the server's RSS in KiB, a while later."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        for first in range(0, programs.REDIS_KEYS, 2000):
+            keys = " ".join(f"key:{i:012}" for i in range(first, first + 2000, 2))
+            s.sendall(f"DEL {keys}\r\n".encode())
+            if not s.recv(64).startswith(b":"):
+                raise RunFailed("redis-server does not delete")
+    time.sleep(1.5)
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^VmRSS:\s*(\d+)", status, re.M)[1])
+
+
 def run_server(program, launched):
-    """The client is timed, the server's CPU and memory are counted."""
+    """The client is timed, the server's CPU and memory are counted, in the end with half of the keys deleted."""
     path = program.argv[program.argv.index("--unixsocket") + 1]
     try:
         wait_for_server(path)
@@ -51,6 +67,7 @@ def run_server(program, launched):
         wall = time.monotonic() - start
         if client.returncode != 0:
             raise RunFailed(f"{launched.name}: redis-benchmark: {client.stderr.strip()}")
+        half = delete_half(path, launched.pid)
         with socket.socket(socket.AF_UNIX) as s:
             s.connect(path)
             s.sendall(b"SHUTDOWN NOSAVE\r\n")
@@ -59,7 +76,7 @@ def run_server(program, launched):
         launched.stop()
         raise RunFailed(str(error)) from None
     used = launched.finish()
-    return used | {"wall_s": wall, "requests_per_s": round(program.requests / wall)}
+    return used | {"wall_s": wall, "requests_per_s": round(program.requests / wall), "half_rss_kib": half}
 
 
 def run_once(program, allocator, bin_dir, extra_env):
@@ -108,12 +125,14 @@ def table(metric, middle, listed, names, base):
     return f"### {METRICS[metric]}, ratio to {base}\n\n" + markdown(["program", base, *names], body)
 
 
-def throughput_lines(rows, names):
+def server_lines(rows, names):
     lines = []
     for program in dict.fromkeys(r["program"] for r in rows if r["requests_per_s"]):
-        each = [f"{name} {statistics.median(r['requests_per_s'] for r in mine):,.0f}" for name in names
-                if (mine := [r for r in rows if r["program"] == program and r["allocator"] == name])]
-        lines.append(f"{program}, requests a second: " + ", ".join(each))
+        for field, words, unit in (("requests_per_s", "requests a second", 1),
+                                   ("half_rss_kib", "RSS in MiB with half of the keys deleted", 1024)):
+            each = [f"{name} {statistics.median(r[field] for r in mine) / unit:,.0f}" for name in names
+                    if (mine := [r for r in rows if r["program"] == program and r["allocator"] == name])]
+            lines.append(f"{program}, {words}: " + ", ".join(each))
     return lines
 
 
@@ -121,7 +140,7 @@ def summary(about, rows, failures, listed, names, base, rounds):
     middle = medians(rows)
     parts = [measure.as_list(about), f"Medians of {rounds} interleaved rounds."]
     parts += [table(metric, middle, listed, names, base) for metric in METRICS]
-    parts += throughput_lines(rows, names)
+    parts += server_lines(rows, names)
     if failures:
         parts.append(measure.failed(failures))
     return "\n\n".join(parts) + "\n"
