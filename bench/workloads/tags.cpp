@@ -129,6 +129,16 @@ void idle(int count) {
     release(block);
   }
   report("idle tag", "RSS", "KiB", (resident() - before) / count / 1024);
+  // The thread goes on with other things for a while.
+  for (int i = 0; i < 8; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    std::vector<Block> others(1000);
+    for (int j = 0; j < 100; ++j) {
+      for (Block& other : others) other = allocate(500);
+      for (Block& other : others) release(other);
+    }
+  }
+  report("idle tag, a while later", "RSS", "KiB", (resident() - before) / count / 1024);
 }
 
 }  // namespace

@@ -48,19 +48,15 @@ unsigned aligned_class(size_t alignment, size_t n) {
 // The running thread has nothing to see to before it goes on with its heap.
 bool is_current(const Heap* heap) {
   const Tag* tag = heap->tag.load(std::memory_order_relaxed);
-  return tag != nullptr && tag->is_live() &&
-         tls.thread->retirements_seen == retirements.load(std::memory_order_relaxed);
+  return tag != nullptr && tag->is_live() && is_up_to_date(tls.thread);
 }
 
 void* pop(Heap* heap, unsigned c, size_t requested) {
-  if (heap->list[c] == nullptr && !refill(heap, c)) {
+  if (heap->classes[c].list == nullptr && !refill(heap, c)) {
     // What is kept for later may be what is missing.
     if (!make_room() || !refill(heap, c)) return out_of_memory();
   }
-  Block* block = heap->list[c];
-  heap->list[c] = block->next;
-  heap->count(c, requested);
-  return block;
+  return heap->pop<sizeof(Heap::Class) / kClassTableUnit, false>(c * kClassTableUnit, requested);
 }
 
 }  // namespace
@@ -74,7 +70,7 @@ void* allocate_in(Heap* heap, size_t n) {
 TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
   // Medium blocks come here each time.
   Heap* known = tls.heap;
-  if (n - 1 < kMediumMax && (known->list[class_of(n)] != nullptr || is_current(known))) {
+  if (n - 1 < kMediumMax && (known->classes[class_of(n)].list != nullptr || is_current(known))) {
     return pop(known, class_of(n), n);
   }
   RunningThread running;

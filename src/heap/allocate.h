@@ -2,7 +2,7 @@
 //
 // clang-format off
 //   allocate(n)                      malloc, operator new
-//     allocate_from(tls.heap, n)     pops heap->list[class of n] and counts: 14 instructions to 128 bytes
+//     allocate_from(tls.heap, n)     pops heap->classes[class of n].list and counts: 14 instructions to 128 bytes
 //     allocate_slow(n)               the list is empty, n > kSmallMax, n = 0, or the first call
 //       RunningThread                heap/thread.h: makes the thread and its heap known
 //       allocate_in(heap, n)
@@ -30,27 +30,18 @@ void* allocate_aligned(Tag* tag, size_t alignment, size_t n);
 // As allocate_tagged, zeroed. `tag` likewise.
 void* allocate_zeroed(Tag* tag, size_t n);
 
-// The first block of the heap's list of a class; nullptr if there is none.
-template <bool kFetchNext>
-inline void* pop_from(Heap* heap, size_t c, size_t n) {
-  Block* block = heap->list[c];
-  if constexpr (kSingleInstructionCounters) asm("" : "+a"(block));  // where it is returned
-  if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
-  Block* next = block->next;
-  heap->list[c] = next;
-  if constexpr (kFetchNext) __builtin_prefetch(next, 1);
-  heap->count(c, n);
-  return block;
-}
-
 // A block from the heap's list; nullptr if the slow path must decide. From a list in the order in
 // which blocks came back the next one is seldom in the cache, and there is time to fetch it: a
 // tenth of the time of random replacement. The smallest blocks share cache lines, and go without.
 inline void* allocate_from(Heap* heap, size_t n) {
   size_t last = n - 1;
-  if (TALLY_LIKELY(last < kLinearMax)) return pop_from<false>(heap, last / kMinAlignment, n);
+  if (TALLY_LIKELY(last < kLinearMax)) {
+    constexpr size_t kStep = sizeof(Heap::Class) / kMinAlignment;
+    return heap->pop<kStep, false>(last & ~(kMinAlignment - 1), n);
+  }
   if (TALLY_LIKELY(last < kSmallMax)) {
-    return pop_from<true>(heap, kClassTable[last / kTableStep], n);
+    constexpr size_t kStep = sizeof(Heap::Class) / kClassTableUnit;
+    return heap->pop<kStep, true>(kClassTable[last / kTableStep], n);
   }
   return nullptr;
 }

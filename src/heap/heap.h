@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/check.h"
 #include "base/config.h"
 #include "base/counter.h"
 #include "heap/size_class.h"
@@ -25,45 +26,76 @@ namespace tally::core {
 // it is bound to a tag. Heaps are never unmapped: a stale pointer leads to a heap, though perhaps
 // one of another thread and tag by now.
 struct Heap {
-  // The fast path: arrays, so that an index is all the arithmetic.
-  Block* list[kClasses];             // owner: blocks to allocate from
-  OwnerCounter allocs[kClasses];     // owner: ever taken from list
-  OwnerCounter requested[kClasses];  // owner: bytes that callers asked for in those
-  // The slow path.
-  OwnerCounter handed[kClasses];  // owner: blocks ever put on list
-  Block* returns[kClasses];  // owner: freed blocks of other threads' slabs, to go back together
-  OwnerCounter returns_count[kClasses];  // owner
-  Slab* available[kClasses];    // lock: slabs that may have blocks to give; the first is used first
-  Slab* empty[kClasses];        // lock: slabs that hold none, until the next purge
+  // What malloc touches of a class: half a cache line.
+  struct alignas(32) Class {
+    Block* list;             // owner: blocks to allocate from
+    OwnerCounter allocs;     // owner: ever taken from list
+    OwnerCounter requested;  // owner: bytes that callers asked for in those
+    OwnerCounter handed;     // owner: blocks ever put on list
+  };
+  // And what is behind it.
+  struct alignas(32) Store {
+    Block* returns;              // owner: freed blocks of other threads' slabs, to go back together
+    OwnerCounter returns_count;  // owner
+    Slab* available;  // lock: slabs that may have blocks to give; the first is used first
+    Slab* empty;      // lock: slabs that hold none, until the next purge
+  };
+
+  Class classes[kClasses];
+  Store store[kClasses];
   std::atomic<Tag*> tag;        // lock; nullptr: not bound
   uint32_t tag_id;              // lock: tag->id
-  std::atomic<Thread*> thread;  // const
   uint32_t slabs;               // lock: that it owns
+  std::atomic<Thread*> thread;  // const
   Heap* next_in_thread;         // lock
   Heap* next_heap;              // const for ever: of all
   Heap* pool_next;
+  uint64_t allocs_seen;  // owner: of all classes, when it was last looked whether it is idle
 
-  // Owner. A block was taken from list[c].
-  void count(size_t c, size_t bytes) {
-    if constexpr (kSingleInstructionCounters) {
-      // As OwnerCounter::add, with the addressing that compilers do not find.
-      asm("addq $1, %c2(%0,%1,8)\n\taddq %4, %c3(%0,%1,8)"
-          :
-          : "r"(this), "r"(c), "i"(offsetof(Heap, allocs)), "i"(offsetof(Heap, requested)),
-            "r"(bytes)
-          : "memory");
+  // Takes the first block of a class's list; nullptr if there is none. The class is the one that
+  // lies `index` times kStep bytes in.
+  template <size_t kStep, bool kFetchNext>
+  void* pop(size_t index, size_t bytes) {
+    auto* from = reinterpret_cast<Class*>(reinterpret_cast<char*>(classes) + index * kStep);
+    if constexpr (!kSingleInstructionCounters) {
+      Block* block = from->list;
+      if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
+      Block* next = block->next;
+      from->list = next;
+      if constexpr (kFetchNext) __builtin_prefetch(next, 1);
+      from->allocs.add(1);
+      from->requested.add(bytes);
+      return block;
     } else {
-      allocs[c].add(1);
-      requested[c].add(bytes);
+      // The same, with the addressing that compilers do not find: `from` is never computed.
+      Block* block;
+      asm("movq (%1,%2,%c3), %0"
+          : "=a"(block)
+          : "r"(this), "r"(index), "i"(kStep), "m"(from->list));
+      if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
+      Block* next = block->next;
+      if constexpr (kFetchNext) __builtin_prefetch(next, 1);
+      asm("movq %4, (%0,%1,%c2)\n\t"
+          "addq $1, %c5(%0,%1,%c2)\n\t"
+          "addq %3, %c6(%0,%1,%c2)"
+          :
+          : "r"(this), "r"(index), "i"(kStep), "r"(bytes), "r"(next), "i"(offsetof(Class, allocs)),
+            "i"(offsetof(Class, requested))
+          : "memory");
+      return block;
     }
   }
 };
+static_assert(offsetof(Heap, classes) == 0 && sizeof(Heap::Class) == 32);
 
 struct Thread {
   static constexpr unsigned kInlineBuckets = 16;
 
   // A thread with no heaps that will never get one.
   constexpr Thread(Heap** no_heaps, Thread* next) : next_thread(next), buckets(no_heaps) {}
+  // An orphan from the start.
+  constexpr explicit Thread(Thread* next)
+      : orphan(true), next_thread(next), buckets(inline_buckets), bucket_mask(kInlineBuckets - 1) {}
 
   Lock lock;
   std::atomic<bool> orphan{false};  // lock: its thread is gone; a new one may continue with it
@@ -82,6 +114,8 @@ struct Thread {
   uint32_t depth = 0;
   uint32_t retirements_seen = 0;
   uint32_t drop_attempts = 0;  // slow steps until heaps of retired tags are looked at again
+  uint32_t rounds_seen = 0;    // of the purge: all heaps were looked at since
+  uint32_t next_look = 0;      // bucket of the next heaps to look at
   Heap* scope =
       nullptr;  // of the innermost scope, or the root's; nullptr: the root, before it has a heap
   Heap* outer[kMaxScopes] = {};  // likewise, of the scopes around it

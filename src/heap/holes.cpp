@@ -145,8 +145,10 @@ size_t dig_holes(Slab* slab) {
 size_t dig_all_holes(Thread* thread) {
   size_t bytes = 0;
   thread->for_each_heap([&](Heap* heap) {
-    for (Slab* first : heap->available) {
-      for (Slab* slab = first; slab != nullptr; slab = slab->next) bytes += dig_holes(slab);
+    for (const Heap::Store& store : heap->store) {
+      for (Slab* slab = store.available; slab != nullptr; slab = slab->next) {
+        bytes += dig_holes(slab);
+      }
     }
   });
   return bytes;

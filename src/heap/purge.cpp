@@ -1,7 +1,5 @@
 #include "heap/purge.h"
 
-#include <atomic>
-
 #include "base/math.h"
 #include "base/options.h"
 #include "heap/holes.h"
@@ -18,11 +16,14 @@ constinit std::atomic<uint64_t> g_last{0};
 
 }  // namespace
 
+constinit std::atomic<uint32_t> purge_rounds{0};
+
 void purge_tick() {
   uint64_t now = os::now_ms();
   uint64_t last = g_last.load(std::memory_order_relaxed);
   if (now < last + options.purge_ms / 4 + 1 && options.purge_ms != 0) return;
   if (!g_last.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
+  purge_rounds.fetch_add(1, std::memory_order_relaxed);
   constexpr unsigned kLookAt = 1024;
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
        thread = thread->next_thread) {

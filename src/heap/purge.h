@@ -2,12 +2,16 @@
 // demand.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 namespace tally::core {
 
 // Looks at the clock; at most a few times per TALLY_PURGE_MS there is work. No lock held.
 void purge_tick();
+// How often there was. A thread that sees it change gives back what its idle heaps have in hand.
+extern constinit std::atomic<uint32_t> purge_rounds;
 // Everything that is free, now. Returns the bytes that went back. No lock held.
 size_t purge_all();
 // Memory was refused: gives up all that is kept, its addresses too. True if it may be worth asking

@@ -30,12 +30,13 @@ constexpr size_t class_size(unsigned c) {
   return (size_t{5} + (c - kLinearClasses) % 4) << (top - 2);
 }
 
-// By (n - 1) / 32, for kLinearMax < n <= kSmallMax.
+// The class times kClassTableUnit, by (n - 1) / 32, for kLinearMax < n <= kSmallMax.
 inline constexpr size_t kTableStep = 32;
+inline constexpr uint8_t kClassTableUnit = 4;
 inline constexpr auto kClassTable = [] {
   std::array<uint8_t, kSmallMax / kTableStep> table{};
   for (size_t i = kLinearMax / kTableStep; i < table.size(); ++i) {
-    table[i] = static_cast<uint8_t>(geometric_class(i * kTableStep + 1));
+    table[i] = static_cast<uint8_t>(geometric_class(i * kTableStep + 1) * kClassTableUnit);
   }
   return table;
 }();
@@ -90,8 +91,11 @@ static_assert(
         size_t size = class_size(c);
         if (class_of(size) != c || (c + 1 < kClasses && class_of(size + 1) != c + 1)) return false;
         bool in_table = size > kLinearMax && size <= kSmallMax;
-        if (in_table && kClassTable[(size - 1) / kTableStep] != c) return false;
-        if (in_table && size < kSmallMax && kClassTable[size / kTableStep] != c + 1) return false;
+        if (in_table && kClassTable[(size - 1) / kTableStep] != c * kClassTableUnit) return false;
+        if (in_table && size < kSmallMax &&
+            kClassTable[size / kTableStep] != (c + 1) * kClassTableUnit) {
+          return false;
+        }
       }
       return true;
     }(),

@@ -1,6 +1,7 @@
 #include "memory/slab.h"
 
 #include "base/check.h"
+#include "heap/commons.h"
 #include "heap/heap.h"
 #include "heap/holes.h"
 #include "heap/misuse.h"
@@ -30,15 +31,15 @@ void unlink(Heap* heap, unsigned c, Slab* slab) {
   if (slab->previous != nullptr) {
     slab->previous->next = slab->next;
   } else {
-    Slab** list = heap->available[c] == slab ? heap->available : heap->empty;
-    list[c] = slab->next;
+    Heap::Store& store = heap->store[c];
+    (store.available == slab ? store.available : store.empty) = slab->next;
   }
   if (slab->next != nullptr) slab->next->previous = slab->previous;
 }
 
 // A parked slab has blocks to give again.
 void unpark(Heap* heap, unsigned c, Slab* slab) {
-  link(&heap->available[c], slab);
+  link(&heap->store[c].available, slab);
   slab->parked.store(false, std::memory_order_relaxed);
 }
 
@@ -58,7 +59,7 @@ void keep_empty(Heap* heap, unsigned c, Slab* slab) {
   } else {
     unlink(heap, c, slab);
   }
-  link(&heap->empty[c], slab);
+  link(&heap->store[c].empty, slab);
   slab->kept = true;
   g_kept_bytes.fetch_add(slab->bytes.load(std::memory_order_relaxed), std::memory_order_relaxed);
 }
@@ -129,7 +130,7 @@ Slab* new_slab(Heap* heap, unsigned c) {
   slab->heap.store(heap, std::memory_order_release);
   slab->owner.store(heap->thread.load(std::memory_order_relaxed), std::memory_order_release);
   ++heap->slabs;
-  link(&heap->available[c], slab);
+  link(&heap->store[c].available, slab);
   return slab;
 }
 
@@ -204,19 +205,20 @@ Slab* steal(Heap* heap, unsigned c) {
   constexpr int kLookAt = 64;
   Thread* thread = all_threads.load(std::memory_order_acquire);
   for (int i = 0; thread != nullptr && i < kLookAt; ++i, thread = thread->next_thread) {
-    if (!thread->orphan.load(std::memory_order_relaxed) || !thread->lock.try_acquire()) continue;
+    if (thread == &commons || !thread->orphan.load(std::memory_order_relaxed)) continue;
+    if (!thread->lock.try_acquire()) continue;
     Slab* slab = nullptr;
     if (thread->orphan.load(std::memory_order_relaxed)) {
       look_at_woken(thread);
       Heap* other = thread->find_heap(heap->tag.load(std::memory_order_relaxed)->id);
-      slab = other == nullptr ? nullptr : other->available[c];
+      slab = other == nullptr ? nullptr : other->store[c].available;
       if (slab != nullptr) {
         unlink(other, c, slab);
         --other->slabs;
         slab->heap.store(heap, std::memory_order_release);
         slab->owner.store(heap->thread.load(std::memory_order_relaxed), std::memory_order_release);
         ++heap->slabs;
-        link(&heap->available[c], slab);
+        link(&heap->store[c].available, slab);
       }
     }
     thread->lock.release();
@@ -243,12 +245,6 @@ Slab* find_parked(Heap* heap, unsigned c) {
 
 // ---- Handing blocks to the heap.
 
-void hand(Heap* heap, unsigned c, Block* list, uint32_t count) {
-  TALLY_ASSERT(heap->list[c] == nullptr);
-  heap->handed[c].add(count);
-  heap->list[c] = list;
-}
-
 // Small blocks that came back in any order would scatter what is allocated together. (Who allocates
 // and frees in turn leaves a list in order, which is at hand as it is.)
 bool is_scattered(const Slab* slab) {
@@ -269,7 +265,7 @@ bool is_scattered(const Slab* slab) {
 // An empty slab that was kept. The caller owns it.
 void use_again(Heap* heap, unsigned c, Slab* slab) {
   unlink(heap, c, slab);
-  link(&heap->available[c], slab);
+  link(&heap->store[c].available, slab);
   end_keeping(slab);
   bool sound = slab->all_back();
   if (sound && !is_scattered(slab)) return;
@@ -445,25 +441,36 @@ void look_at_woken(Thread* thread) {
   }
 }
 
-bool refill(Heap* heap, unsigned c) {
-  {
-    Thread* thread = heap->thread.load(std::memory_order_relaxed);
-    LockGuard guard(thread->lock);
-    look_at_woken(thread);
-    for (;;) {
-      Slab* slab = heap->available[c];
-      if (slab != nullptr && is_nearly_full(slab)) {
-        park(heap, c, slab);
-        continue;
-      }
-      if (slab == nullptr && (slab = heap->empty[c]) != nullptr) use_again(heap, c, slab);
-      if (slab == nullptr) slab = steal(heap, c);
-      if (slab == nullptr) slab = new_slab(heap, c);
-      if (slab == nullptr) slab = find_parked(heap, c);
-      if (slab == nullptr) return false;
-      if (hand_free(heap, c, slab)) break;
+void hand(Heap* heap, unsigned c, Block* list, uint64_t count) {
+  TALLY_ASSERT(heap->classes[c].list == nullptr);
+  heap->classes[c].handed.add(count);
+  heap->classes[c].list = list;
+}
+
+bool refill_locked(Heap* heap, unsigned c, bool may_grow) {
+  look_at_woken(heap->thread.load(std::memory_order_relaxed));
+  for (;;) {
+    Slab* slab = heap->store[c].available;
+    if (slab != nullptr && is_nearly_full(slab)) {
+      park(heap, c, slab);
+      continue;
     }
+    if (slab == nullptr && (slab = heap->store[c].empty) != nullptr) use_again(heap, c, slab);
+    if (slab == nullptr) slab = steal(heap, c);
+    if (slab == nullptr && may_grow) slab = new_slab(heap, c);
+    if (slab == nullptr && may_grow) slab = find_parked(heap, c);
+    if (slab == nullptr) return false;
+    if (hand_free(heap, c, slab)) return true;
   }
+}
+
+bool refill(Heap* heap, unsigned c) {
+  auto from_slabs = [&](bool may_grow) {
+    LockGuard guard(heap->thread.load(std::memory_order_relaxed)->lock);
+    return refill_locked(heap, c, may_grow);
+  };
+  bool done = may_borrow(heap, c) ? from_slabs(false) || borrow(heap, c) : false;
+  if (!done && !from_slabs(true)) return false;
   // So that memory goes back though little happens: a thread that works passes here.
   purge_tick();
   return true;
@@ -501,25 +508,25 @@ void free_remote(Heap* heap, Slab* slab, Block* block) {
     return;
   }
   unsigned c = slab->what().size_class;
-  block->next = heap->returns[c];
-  heap->returns[c] = block;
-  heap->returns_count[c].add(1);
-  uint64_t count = heap->returns_count[c].get();
+  block->next = heap->store[c].returns;
+  heap->store[c].returns = block;
+  heap->store[c].returns_count.add(1);
+  uint64_t count = heap->store[c].returns_count.get();
   if (count * slab->block_size < kReturnBytes) return;
-  heap->returns[c] = nullptr;
-  heap->returns_count[c].set(0);
+  heap->store[c].returns = nullptr;
+  heap->store[c].returns_count.set(0);
   give_foreign(block, count);
 }
 
 Block* flush(Heap* heap, Block* foreign) {
   Thread* thread = heap->thread.load(std::memory_order_relaxed);
   for (unsigned c = 0; c < kClasses; ++c) {
-    uint64_t counts[2] = {heap->handed[c].get() - heap->allocs[c].get(),
-                          heap->returns_count[c].get()};
-    Block* lists[2] = {heap->list[c], heap->returns[c]};
-    heap->list[c] = heap->returns[c] = nullptr;
-    heap->handed[c].set(heap->allocs[c].get());
-    heap->returns_count[c].set(0);
+    uint64_t counts[2] = {heap->classes[c].handed.get() - heap->classes[c].allocs.get(),
+                          heap->store[c].returns_count.get()};
+    Block* lists[2] = {heap->classes[c].list, heap->store[c].returns};
+    heap->classes[c].list = heap->store[c].returns = nullptr;
+    heap->classes[c].handed.set(heap->classes[c].allocs.get());
+    heap->store[c].returns_count.set(0);
     if (counts[0] > UINT32_MAX) {
       // More was taken from the list than was on it: it had become a ring.
       misuse_double_free(lists[0], address_map.find(lists[0]));
@@ -564,12 +571,12 @@ void give_foreign(Block* list, uint64_t most) {
 unsigned release_empty(Heap* heap, unsigned most) {
   unsigned released = 0;
   for (unsigned c = 0; c < kClasses; ++c) {
-    while (heap->empty[c] != nullptr) {
-      release(heap->empty[c]);
+    while (heap->store[c].empty != nullptr) {
+      release(heap->store[c].empty);
       ++released;
     }
     unsigned looked_at = 0;
-    for (Slab* slab = heap->available[c]; slab != nullptr && looked_at < most; ++looked_at) {
+    for (Slab* slab = heap->store[c].available; slab != nullptr && looked_at < most; ++looked_at) {
       Slab* next = slab->next;
       if (slab->all_back()) {
         release(slab);

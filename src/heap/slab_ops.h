@@ -5,9 +5,15 @@
 
 namespace tally::core {
 
-// Puts blocks on heap->list[c], which is empty: from a slab of the heap, else an orphan's, else a
-// new one. False: no memory. Takes the heap's thread's lock.
+// Puts blocks on heap->classes[c].list, which is empty: from a slab of the heap, else an orphan's,
+// else a new one, or with what it borrows. False: no memory. Takes the heap's thread's lock.
 bool refill(Heap* heap, unsigned c);
+// Likewise, from slabs alone, and from a new one if the heap may grow. Lock held.
+bool refill_locked(Heap* heap, unsigned c, bool may_grow);
+
+// Puts a list of so many blocks, which were not in the heap's hand, on heap->classes[c].list, which
+// is empty.
+void hand(Heap* heap, unsigned c, Block* list, uint64_t count);
 
 // Checks the slab's free list, all of it (and whether a block lies in a hole) if it is shorter than
 // `little`, else as far as costs nothing. Returns the last block that it looked at. nullptr: the

@@ -28,9 +28,10 @@ constinit std::atomic<bool> g_used{false};
 constinit Heap empty_heap = {};
 constinit thread_local ThreadState tls = {&empty_heap, &g_not_yet};
 constinit std::atomic<Heap*> all_heaps{nullptr};
-// With those two, as whoever holds a lock of theirs is in the middle of a step that a fork waits
+constinit Thread commons(&g_gone);
+// With those, as whoever holds a lock of theirs is in the middle of a step that a fork waits
 // for.
-constinit std::atomic<Thread*> all_threads{&g_gone};
+constinit std::atomic<Thread*> all_threads{&commons};
 constinit Lock threads_lock;
 
 namespace {
@@ -130,6 +131,11 @@ Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
   // The lock keeps the tag from becoming another one before the heap is bound to it.
   LockGuard tags(tags_lock);
   if (!holds_block && !tag->is_live()) return nullptr;
+  if (thread == &commons) {
+    // Another thread may have been first.
+    LockGuard guard(commons.lock);
+    if (Heap* heap = commons.find_heap(tag->id)) return heap;
+  }
   Heap* heap = g_heap_pool.take();
   if (heap == nullptr) return nullptr;
   if (heap->thread.load(std::memory_order_relaxed) == nullptr) {
@@ -164,13 +170,49 @@ bool time_to_drop(Thread* thread) {
   return true;
 }
 
+// Heaps that were not allocated from since the last look give back what is in hand. Some at each
+// slow step, as there may be thousands.
+void look_at_idle_heaps(Thread* thread) {
+  constexpr unsigned kAtOnce = 16;
+  Block* foreign = nullptr;
+  {
+    LockGuard guard(thread->lock);
+    for (unsigned i = 0; i < kAtOnce; ++i) {
+      Heap* heap = thread->buckets[thread->next_look];
+      for (; heap != nullptr; heap = heap->next_in_thread) {
+        uint64_t allocs = 0;
+        for (const Heap::Class& of : heap->classes) allocs += of.allocs.get();
+        bool idle = allocs == heap->allocs_seen && !in_scope(thread, heap);
+        heap->allocs_seen = allocs;
+        if (!idle) continue;
+        foreign = flush(heap, foreign);
+        release_empty(heap, 0);
+      }
+      if (thread->next_look++ != thread->bucket_mask) continue;
+      thread->next_look = 0;
+      thread->rounds_seen = purge_rounds.load(std::memory_order_relaxed);
+      break;
+    }
+  }
+  give_foreign(foreign);
+}
+
 }  // namespace
+
+bool is_up_to_date(const Thread* thread) {
+  return thread->retirements_seen == retirements.load(std::memory_order_relaxed) &&
+         thread->rounds_seen == purge_rounds.load(std::memory_order_relaxed);
+}
 
 bool start_threads() { return os::set_thread_exit_hook(on_thread_exit); }
 
 RunningThread::RunningThread() : thread_(tls.thread) {
   if (thread_ != &g_not_yet && thread_ != &g_gone) {
+    if (is_up_to_date(thread_)) return;
     if (time_to_drop(thread_)) drop_retired_heaps(thread_);
+    if (thread_->rounds_seen != purge_rounds.load(std::memory_order_relaxed)) {
+      look_at_idle_heaps(thread_);
+    }
     return;
   }
   if (!g_used.exchange(true, std::memory_order_relaxed)) on_first_use();
@@ -215,6 +257,14 @@ Heap* RunningThread::heap_if_live(Tag* tag) const {
   if (!tag->is_live()) return nullptr;
   Heap* heap = thread_->find_heap(tag->id);
   return heap != nullptr ? heap : make_heap(thread_, tag, false);
+}
+
+Heap* heap_in_commons(Tag* tag) {
+  {
+    LockGuard guard(commons.lock);
+    if (Heap* heap = commons.find_heap(tag->id)) return heap;
+  }
+  return make_heap(&commons, tag, false);
 }
 
 namespace {
@@ -280,11 +330,11 @@ void retire_heap(Thread* thread, Heap* heap) {
   heap->tag.store(nullptr, std::memory_order_relaxed);
   uint64_t allocs = 0, requested = 0;
   for (unsigned c = 0; c < kClasses; ++c) {
-    allocs += heap->allocs[c].get();
-    requested += heap->requested[c].get();
-    heap->allocs[c].set(0);
-    heap->requested[c].set(0);
-    heap->handed[c].set(0);
+    allocs += heap->classes[c].allocs.get();
+    requested += heap->classes[c].requested.get();
+    heap->classes[c].allocs.set(0);
+    heap->classes[c].requested.set(0);
+    heap->classes[c].handed.set(0);
   }
   tag->past_allocs.fetch_add(allocs, std::memory_order_relaxed);
   tag->past_requested.fetch_add(requested, std::memory_order_relaxed);

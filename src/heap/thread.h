@@ -30,6 +30,11 @@ class RunningThread {
   bool borrowed_ = false;
 };
 
+// What all threads borrow from (heap/commons.h): an orphan that no thread continues with.
+extern constinit Thread commons;
+// Its heap for the tag, made if there is none; nullptr: no memory, or the tag is retired.
+Heap* heap_in_commons(Tag* tag);
+
 // Scopes; an errno, or 0.
 int push_tag(uint32_t id);
 int pop_tag();
@@ -40,6 +45,8 @@ uint32_t current_tag();
 void drop_retired_heaps(Thread* thread);
 // Likewise the heap of this tag alone, if it is retired.
 void drop_retired_heap(Thread* thread, uint32_t tag_id);
+// The thread has nothing to see to: neither heaps of retired tags nor idle ones.
+bool is_up_to_date(const Thread* thread);
 // The heap has no slab and nothing in hand: its counts pass to the tag. Lock held.
 void retire_heap(Thread* thread, Heap* heap);
 // For the running thread, and for the orphans.

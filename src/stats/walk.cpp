@@ -67,12 +67,12 @@ void add(ClassSums* sums, const Slab& slab, unsigned c) {
 
 void add(TagSums* sums, const Heap& heap) {
   for (unsigned c = 0; c < kClasses; ++c) {
-    uint64_t allocs = heap.allocs[c].get();
-    uint64_t handed = heap.handed[c].get();
+    uint64_t allocs = heap.classes[c].allocs.get();
+    uint64_t handed = heap.classes[c].handed.get();
     sums->classes[c].in_hand +=
-        (handed > allocs ? handed - allocs : 0) + heap.returns_count[c].get();
+        (handed > allocs ? handed - allocs : 0) + heap.store[c].returns_count.get();
     sums->allocs += allocs;
-    sums->requested += heap.requested[c].get();
+    sums->requested += heap.classes[c].requested.get();
   }
 }
 

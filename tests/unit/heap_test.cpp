@@ -25,7 +25,8 @@ uint64_t live(tally_tag tag, unsigned c) {
   for (const Heap* heap = all_heaps.load(); heap != nullptr; heap = heap->next_heap) {
     const Tag* of = heap->tag.load();
     if (of == nullptr || of->id != tag) continue;
-    live -= heap->handed[c].get() - heap->allocs[c].get() + heap->returns_count[c].get();
+    live -= heap->classes[c].handed.get() - heap->classes[c].allocs.get() +
+            heap->store[c].returns_count.get();
   }
   return live;
 }
@@ -40,8 +41,9 @@ uint32_t length(const Block* list) {
 void expect_valid(const Heap* heap) {
   uint32_t slabs = 0;
   for (unsigned c = 0; c < kClasses; ++c) {
-    EXPECT_EQ(heap->handed[c].get() - heap->allocs[c].get(), length(heap->list[c]));
-    EXPECT_EQ(heap->returns_count[c].get(), length(heap->returns[c]));
+    EXPECT_EQ(heap->classes[c].handed.get() - heap->classes[c].allocs.get(),
+              length(heap->classes[c].list));
+    EXPECT_EQ(heap->store[c].returns_count.get(), length(heap->store[c].returns));
   }
   for (const Chunk* chunk = all_chunks.load(); chunk != nullptr; chunk = chunk->next_chunk) {
     for (const Slab& slab : chunk->slabs) {
@@ -54,8 +56,9 @@ void expect_valid(const Heap* heap) {
       // It is in one list, or parked.
       unsigned c = slab.what().size_class;
       int places = slab.parked.load() ? 1 : 0;
-      for (const Slab* s = heap->available[c]; s != nullptr; s = s->next) places += s == &slab;
-      for (const Slab* s = heap->empty[c]; s != nullptr; s = s->next) {
+      for (const Slab* s = heap->store[c].available; s != nullptr; s = s->next)
+        places += s == &slab;
+      for (const Slab* s = heap->store[c].empty; s != nullptr; s = s->next) {
         places += s == &slab;
         ASSERT_TRUE(s->all_back());
       }
@@ -84,8 +87,8 @@ TEST(Heap, CountsWhatIsAllocatedAndWhatWasAskedFor) {
   }
   const Heap* heap = heap_of(tag);
   for (unsigned c = 0; c < kClasses; ++c) {
-    EXPECT_EQ(heap->allocs[c].get(), allocs[c]);
-    EXPECT_EQ(heap->requested[c].get(), requested[c]);
+    EXPECT_EQ(heap->classes[c].allocs.get(), allocs[c]);
+    EXPECT_EQ(heap->classes[c].requested.get(), requested[c]);
     EXPECT_EQ(live(tag, c), allocs[c]);
   }
   expect_valid(heap);
@@ -100,13 +103,13 @@ TEST(Heap, RefillTakesWhatCameBackThenNeverUsedOnesThenANewSlab) {
   std::vector<void*> blocks = {tally_malloc(tag, 200)};
   const Heap* heap = heap_of(tag);
   const Slab* slab = slab_of(blocks[0]);
-  while (heap->list[c] != nullptr) blocks.push_back(tally_malloc(tag, 200));
+  while (heap->classes[c].list != nullptr) blocks.push_back(tally_malloc(tag, 200));
   void* back = blocks[3];
   tally_free(back);
   uint32_t carved = slab->carved.load();
   EXPECT_EQ(tally_malloc(tag, 200), back);
   EXPECT_GT(slab->carved.load(), carved) << "one alone is little";
-  while (heap->list[c] != nullptr) blocks.push_back(tally_malloc(tag, 200));
+  while (heap->classes[c].list != nullptr) blocks.push_back(tally_malloc(tag, 200));
   EXPECT_EQ(slab_of(blocks.back()), slab);
   EXPECT_EQ(slab->carved.load(), blocks.size());
   blocks.push_back(tally_malloc(tag, 200));
@@ -137,13 +140,15 @@ TEST(Heap, FlushGivesBackAllThatIsInHand) {
       LockGuard guard(tls.thread->lock);
       foreign = flush(heap, nullptr);
     }
-    EXPECT_EQ(length(foreign), 1U);
-    EXPECT_EQ(static_cast<void*>(foreign), theirs);
+    EXPECT_EQ(static_cast<void*>(foreign), theirs) << "in front of what was borrowed";
+    for (const Block* b = foreign; b != nullptr; b = b->next) {
+      EXPECT_NE(slab_of(b)->owner.load(), tls.thread);
+    }
     give_foreign(foreign);
     for (unsigned c = 0; c < kClasses; ++c) {
-      EXPECT_EQ(heap->list[c], nullptr);
-      EXPECT_EQ(heap->returns[c], nullptr);
-      EXPECT_EQ(heap->handed[c].get(), heap->allocs[c].get());
+      EXPECT_EQ(heap->classes[c].list, nullptr);
+      EXPECT_EQ(heap->store[c].returns, nullptr);
+      EXPECT_EQ(heap->classes[c].handed.get(), heap->classes[c].allocs.get());
     }
     expect_valid(heap);
     EXPECT_EQ(own(tag).live_blocks, 4U);

@@ -43,7 +43,7 @@ class HolesTest : public testing::TestWithParam<size_t> {
     tally_trim();
     EXPECT_EQ(own(tag_).footprint_bytes, 0U);
   }
-  Block* list() const { return heap_->list[slab_->what().size_class]; }
+  Block* list() const { return heap_->classes[slab_->what().size_class].list; }
   size_t dig() const {
     LockGuard guard(tls.thread->lock);
     return dig_holes(slab_);

@@ -44,7 +44,7 @@ class SlabTest : public testing::Test {
   }
   static bool is_available(const Slab* slab) {
     unsigned c = slab->what().size_class;
-    for (const Slab* s = slab->heap.load()->available[c]; s != nullptr; s = s->next) {
+    for (const Slab* s = slab->heap.load()->store[c].available; s != nullptr; s = s->next) {
       if (s == slab) return true;
     }
     return false;
@@ -69,8 +69,8 @@ TEST_F(SlabTest, ABatchOfANewSlabIsHandedOut) {
   EXPECT_EQ(slab->level.out(), batch);
   EXPECT_EQ(slab->remote.count(), 0U);
   EXPECT_EQ(slab->bytes.load(), round_up(size_t{batch} * 48, os::page_size()));
-  EXPECT_EQ(heap->handed[c].get(), batch);
-  EXPECT_EQ(heap->allocs[c].get(), 1U);
+  EXPECT_EQ(heap->classes[c].handed.get(), batch);
+  EXPECT_EQ(heap->classes[c].allocs.get(), 1U);
   EXPECT_EQ(heap->slabs, 1U);
   EXPECT_TRUE(is_available(slab));
   EXPECT_EQ(own(tag_).footprint_bytes, slab->bytes.load());
@@ -266,7 +266,7 @@ TEST_F(SlabTest, BlocksOfOthersAreCollectedToGoBackTogether) {
   on_thread([&] {
     tally_free(p);
     EXPECT_EQ(slab_of(p)->remote.count(), 0U) << "it did not go home yet";
-    EXPECT_EQ(heap_of(tag_)->returns_count[class_of(100)].get(), 1U);
+    EXPECT_EQ(heap_of(tag_)->store[class_of(100)].returns_count.get(), 1U);
     EXPECT_EQ(own(tag_).live_blocks, 0U) << "but is counted as free";
   });
   EXPECT_EQ(slab_of(p)->remote.count(), 1U);
@@ -280,7 +280,7 @@ TEST_F(SlabTest, NoThreadKeepsMuchThatItIsNotTheOwnerOf) {
     on_thread([&] {
       for (void* p : blocks) {
         tally_free(p);
-        ASSERT_LT(heap_of(tag_)->returns_count[c].get() * n, kReturnBytes);
+        ASSERT_LT(heap_of(tag_)->store[c].returns_count.get() * n, kReturnBytes);
       }
       EXPECT_EQ(own(tag_).live_blocks, 0U);
     });

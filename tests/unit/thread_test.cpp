@@ -8,6 +8,7 @@
 
 #include "heap/allocate.h"
 #include "heap/free.h"
+#include "heap/purge.h"
 #include "unit.h"
 
 namespace tally::unit {
@@ -74,8 +75,8 @@ TEST(Thread, AtItsEndItKeepsNothingInHand) {
     for (void* p : blocks) tally_free(p);
   });
   for (unsigned c = 0; c < kClasses; ++c) {
-    EXPECT_EQ(heap->list[c], nullptr);
-    EXPECT_EQ(heap->returns[c], nullptr);
+    EXPECT_EQ(heap->classes[c].list, nullptr);
+    EXPECT_EQ(heap->store[c].returns, nullptr);
   }
   EXPECT_EQ(heap->slabs, 0U);
   EXPECT_EQ(own(tag).footprint_bytes, 0U);
@@ -115,13 +116,42 @@ TEST(Thread, AThousandTagsEachFindTheirHeap) {
   for (int i = 0; i < kTags; ++i) {
     ASSERT_EQ(heap_of(tags[i])->tag.load()->id, tags[i]);
     ASSERT_EQ(tally_tag_of(blocks[i]), tags[i]);
-    ASSERT_EQ(heap_of(tags[i])->allocs[class_of(40)].get(), 1U);
+    ASSERT_EQ(heap_of(tags[i])->classes[class_of(40)].allocs.get(), 1U);
   }
   // Retired, their heaps go to the pool and their ids to the next.
   for (void* p : blocks) tally_free(p);
   for (tally_tag tag : tags) ASSERT_EQ(tally_tag_retire(tag), 0);
   EXPECT_LT(thread->heap_count, 100U);
   for (tally_tag tag : tags) ASSERT_EQ(thread->find_heap(tag), nullptr);
+}
+
+TEST(Thread, AnIdleHeapGivesBackWhatIsInHand) {
+  tally_tag tag = make_tag("/unit/thread/idle");
+  void* kept = tally_malloc(tag, 100);
+  tally_free(tally_malloc(tag, 5000));
+  Heap* heap = heap_of(tag);
+  unsigned lists = 0;
+  auto look = [&] {
+    // All heaps are looked at in a few slow steps.
+    purge_rounds.fetch_add(1);
+    for (int i = 0; i < 1000 && !is_up_to_date(tls.thread); ++i) tally_free(tally_malloc(TALLY_TAG_ROOT, 3 << 20));
+    EXPECT_TRUE(is_up_to_date(tls.thread));
+    lists = 0;
+    for (const Heap::Class& of : heap->classes) lists += of.list != nullptr;
+  };
+  look();
+  EXPECT_EQ(lists, 2U) << "it was used";
+  look();
+  EXPECT_EQ(lists, 0U);
+  EXPECT_EQ(heap->slabs, 1U) << "of the block that is left";
+  EXPECT_EQ(own(tag).live_blocks, 1U);
+  ASSERT_EQ(tally_tag_push(tag), 0);
+  tally_free(tally_malloc(tag, 100));
+  look();
+  look();
+  EXPECT_EQ(lists, 1U) << "it is in scope";
+  EXPECT_EQ(tally_tag_pop(), 0);
+  tally_free(kept);
 }
 
 TEST(Thread, TheHeapOfARetiredTagIsGivenUpWhenItIsEmpty) {
