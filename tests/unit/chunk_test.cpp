@@ -1,10 +1,14 @@
 #include "memory/chunk.h"
 
 #include <bit>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
 
 #include "backend/backend.h"
 #include "base/math.h"
 #include "fake_os.h"
+#include "memory/meta.h"
 #include "os/os.h"
 #include "unit.h"
 
@@ -132,6 +136,59 @@ TEST(Chunk, PurgedMemoryReadsAsZeroAndIsSaidTo) {
   EXPECT_TRUE(zeroed);
   EXPECT_TRUE(is_zero(run->start, bytes_of(run)));
   give_run(run);
+}
+
+// What the kernel says of the mapping that p lies in: "hg" huge pages wanted, "nh" not wanted.
+std::string flags_of(const void* p) {
+  std::ifstream maps("/proc/self/smaps");
+  bool mine = false;
+  for (std::string line; std::getline(maps, line);) {
+    uintptr_t from, to;
+    if (sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2) {
+      mine = from <= address(p) && address(p) < to;
+    } else if (mine && line.starts_with("VmFlags:")) {
+      return line + " ";
+    }
+  }
+  return "";
+}
+
+TEST(Chunk, HugePagesAreAskedForUntilAPartGoesBack) {
+  if (!std::ifstream("/sys/kernel/mm/transparent_hugepage/enabled"))
+    GTEST_SKIP() << "no such pages";
+  KeepOptions keep;
+  options.thp = HugePages::kAlways;
+  bool zeroed;
+  // The longest run, so that the chunk is new, or has been empty; those that are not are held.
+  std::vector<Slab*> runs;
+  do {
+    runs.push_back(take_run(kSlotsPerChunk - 1, 1, false, &zeroed));
+    ASSERT_NE(runs.back(), nullptr);
+  } while (flags_of(runs.back()->start).find(" hg ") == std::string::npos && runs.size() < 100);
+  Slab* run = runs.back();
+  std::string flags = flags_of(run->start);
+  EXPECT_NE(flags.find(" hg "), std::string::npos) << flags;
+  char* start = run->start;
+  memset(start, 1, kSlotBytes);
+  give_run(run);
+  purge_runs(os::now_ms(), true);
+  flags = flags_of(start);
+  EXPECT_EQ(flags.find(" hg "), std::string::npos)
+      << "the kernel would fill the pages up: " << flags;
+  runs.pop_back();
+  for (Slab* other : runs) give_run(other);
+  purge_runs(os::now_ms(), true);
+}
+
+TEST(Chunk, HugePagesOnlyOfLargePrograms) {
+  KeepOptions keep;
+  options.thp = HugePages::kAuto;
+  EXPECT_FALSE(wants_huge_pages());
+  meta::process.add(128 * MiB);
+  EXPECT_TRUE(wants_huge_pages());
+  options.thp = HugePages::kNever;
+  EXPECT_FALSE(wants_huge_pages());
+  meta::process.sub(128 * MiB);
 }
 
 TEST(Chunk, YoungMemoryIsKept) {

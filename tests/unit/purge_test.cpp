@@ -1,5 +1,7 @@
 #include "heap/purge.h"
 
+#include <bit>
+
 #include "base/config.h"
 #include "fake_os.h"
 #include "heap/heap.h"
@@ -16,7 +18,9 @@ class PurgeTest : public testing::Test {
  protected:
   PurgeTest() {
     options.purge_ms = 1000;
-    fake_os::set_clock(100000);
+    // Long after what another test had refused.
+    static uint64_t clock = 0;
+    fake_os::set_clock(clock += 1000000);
     purge_all();
   }
   // A GiB would do as well; what matters is that it is more than noise.
@@ -33,6 +37,14 @@ class PurgeTest : public testing::Test {
       if (chunk->dirty_slots != 0) return true;
     }
     return false;
+  }
+
+  static size_t dirty_bytes() {
+    size_t slots = 0;
+    for (const Chunk* chunk = all_chunks.load(); chunk != nullptr; chunk = chunk->next_chunk) {
+      slots += static_cast<size_t>(std::popcount(chunk->dirty_slots));
+    }
+    return slots * kSlotBytes;
   }
 
   KeepOptions keep_;
@@ -135,6 +147,37 @@ TEST_F(PurgeTest, TheSystemMayRefuse) {
   blocks = touch(tag, 8 * MiB, 400000);
   for (void* p : blocks) tally_free(p);
   EXPECT_GE(purge_all(), 8 * MiB);
+}
+
+// The clock stands still: nothing goes back by time.
+TEST_F(PurgeTest, NoMoreWaitsThanMay) {
+  tally_tag tag = make_tag("/unit/purge/most");
+  for (size_t n : {size_t{1000}, size_t{400000}}) {
+    std::vector<void*> blocks = touch(tag, 150 * MiB, n);
+    for (void* p : blocks) tally_free(p);
+    size_t kept = own(tag).footprint_bytes;
+    EXPECT_LE(kept, most_waiting() + MiB) << "empty slabs, " << n;
+    EXPECT_LE(dirty_bytes(), most_waiting() + 8 * MiB) << n;
+    EXPECT_GT(kept + dirty_bytes(), 32 * MiB) << "some is kept for what comes next, " << n;
+    purge_all();
+  }
+}
+
+TEST_F(PurgeTest, ASystemThatRefusesIsNotAskedAllTheTime) {
+  tally_tag tag = make_tag("/unit/purge/often");
+  std::vector<void*> blocks = touch(tag, 200 * MiB, 400000);
+  fake_os::Failing refused(fake_os::kPurge);
+  size_t freed = 0;
+  while (fake_os::calls() == 0 && freed < blocks.size()) tally_free(blocks[freed++]);
+  ASSERT_LT(freed, blocks.size() / 2);
+  uint64_t calls = fake_os::calls();
+  while (freed < blocks.size()) tally_free(blocks[freed++]);
+  EXPECT_EQ(fake_os::calls(), calls);
+  fake_os::advance_clock(options.purge_ms + 1);
+  tally_free(tally_malloc(tag, 400000));
+  EXPECT_GT(fake_os::calls(), calls) << "but again later";
+  fake_os::fail_none();
+  purge_all();
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "base/math.h"
+#include "fake_os.h"
 #include "heap/purge.h"
 #include "heap/slab_ops.h"
 #include "memory/chunk.h"
@@ -296,6 +297,24 @@ TEST_F(SlabTest, ARetiredTagsSlabGoesWithItsLastBlock) {
   tally_free(blocks.back());
   EXPECT_NE(slab->what().tag == tag_ && slab->what().kind == SlabKind::kBlocks, true);
   EXPECT_EQ(own(tag_).footprint_bytes, 0U);
+}
+
+TEST_F(SlabTest, WithoutMemoryAParkedOneGivesWhatItHas) {
+  std::vector<void*> blocks = fill_up(allocate(1000), 1000);
+  Slab* slab = slab_of(blocks[0]);
+  void* left[] = {blocks[3], blocks[7]};
+  for (void* p : left) tally_free(p);
+  ASSERT_TRUE(slab->parked.load()) << "two are too few to wake it";
+  fake_os::Failing no_maps(fake_os::kMap);
+  std::vector<void*> more;
+  while (void* p = tally_malloc(tag_, 1000)) more.push_back(p);
+  fake_os::fail_none();
+  for (void* p : left) EXPECT_EQ(std::count(more.begin(), more.end(), p), 1);
+  for (void* p : more) tally_free(p);
+  for (void* p : blocks) {
+    if (p != left[0] && p != left[1]) tally_free(p);
+  }
+  EXPECT_EQ(own(tag_).live_blocks, 0U);
 }
 
 TEST_F(SlabTest, OfAnOrphanIsTakenOver) {

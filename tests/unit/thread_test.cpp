@@ -134,7 +134,8 @@ TEST(Thread, AnIdleHeapGivesBackWhatIsInHand) {
   auto look = [&] {
     // All heaps are looked at in a few slow steps.
     purge_rounds.fetch_add(1);
-    for (int i = 0; i < 1000 && !is_up_to_date(tls.thread); ++i) tally_free(tally_malloc(TALLY_TAG_ROOT, 3 << 20));
+    for (int i = 0; i < 1000 && !is_up_to_date(tls.thread); ++i)
+      tally_free(tally_malloc(TALLY_TAG_ROOT, 3 << 20));
     EXPECT_TRUE(is_up_to_date(tls.thread));
     lists = 0;
     for (const Heap::Class& of : heap->classes) lists += of.list != nullptr;
