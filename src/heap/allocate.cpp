@@ -93,10 +93,13 @@ void* allocate_beside(Tag* tag, size_t n) {
 }
 
 void* allocate_aligned(Tag* tag, size_t alignment, size_t n) {
+  unsigned c = aligned_class(alignment, n);
+  if (tag == nullptr && c < kClasses && tls.heap->classes[c].list != nullptr) {
+    return pop(tls.heap, c, n);
+  }
   RunningThread running;
   Heap* heap = heap_for(running, tag);
   if (heap == nullptr) return nullptr;
-  unsigned c = aligned_class(alignment, n);
   if (c < kClasses) return pop(heap, c, n);
   bool zeroed;
   return allocate_large_in(heap, alignment, n, &zeroed);
