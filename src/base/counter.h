@@ -41,6 +41,26 @@ class Relaxed {
   std::atomic<T> value_;
 };
 
+// Steps that move counts from one place to another: who adds both up looks whether there was one
+// meanwhile, and reads again. Any number of writers; nobody waits.
+class Moves {
+ public:
+  void begin() {
+    begun_.fetch_add(1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_release);
+  }
+  void end() { ended_.fetch_add(1, std::memory_order_release); }
+  uint64_t ended() const { return ended_.load(std::memory_order_acquire); }
+  // None began since `ended` was that, or was going on then.
+  bool none_since(uint64_t ended) const {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return begun_.load(std::memory_order_relaxed) == ended;
+  }
+
+ private:
+  std::atomic<uint64_t> begun_{0}, ended_{0};
+};
+
 // A countdown to the slab's next event, and the number of blocks that are still out when it comes.
 // Both in one word, so that a reader sees `out = countdown + floor` of one moment.
 class Level {

@@ -30,10 +30,15 @@ bool reuse(Heap* heap, unsigned c) {
   return true;
 }
 
-// As many as it had before, so that who needs many takes few steps; neighbours in a cache line go
-// to one thread.
-uint64_t next_group(const Heap* heap, unsigned c) {
-  return max_of(heap->classes[c].handed.get(), max_of(kCacheLine / class_size(c), 1));
+// The last block of the list's part to lend: as many as the heap had before, so that who needs many
+// takes few steps, and on to the end of a cache line, which is to be one thread's.
+Block* end_of_part(Block* first, uint64_t most, size_t size, uint64_t* count) {
+  Block* last = first;
+  for (*count = 1; last->next != nullptr; ++*count, last = last->next) {
+    uintptr_t end = address(last) + size;
+    if (*count >= most && (end % kCacheLine == 0 || address(last->next) != end)) break;
+  }
+  return last;
 }
 
 }  // namespace
@@ -47,18 +52,17 @@ bool may_borrow(const Heap* heap, unsigned c) {
 bool borrow(Heap* heap, unsigned c) {
   if (reuse(heap, c)) return true;
   Tag* tag = heap->tag.load(std::memory_order_relaxed);
-  Heap* lender = heap_in_commons(tag);
-  if (lender == nullptr) return false;
+  if (!make_heap_in_commons(tag)) return false;
   LockGuard guard(commons.lock);
-  // What is in the lender's hand goes back when the tag is retired, and not again.
-  if (!tag->is_live()) return false;
+  // A look at what came back may retire the heap of a tag that was retired, so it is looked up
+  // after that; and what is in its hand goes back with the tag, and not again.
+  look_at_woken(&commons);
+  Heap* lender = tag->is_live() ? commons.find_heap(tag->id) : nullptr;
+  if (lender == nullptr) return false;
   if (lender->classes[c].list == nullptr && !refill_locked(lender, c, true)) return false;
+  uint64_t count;
   Block* first = lender->classes[c].list;
-  Block* last = first;
-  uint64_t count = 1;
-  for (uint64_t most = next_group(heap, c); count < most && last->next != nullptr; ++count) {
-    last = last->next;
-  }
+  Block* last = end_of_part(first, heap->classes[c].handed.get(), class_size(c), &count);
   lender->classes[c].list = last->next;
   last->next = nullptr;
   hand(heap, c, first, count);

@@ -157,6 +157,8 @@ extern constinit Heap empty_heap;
 // Newest first, never shrink: may be walked without a lock.
 extern constinit std::atomic<Heap*> all_heaps;
 extern constinit std::atomic<Thread*> all_threads;
+// Of counts, from heaps that go to their tags.
+extern constinit Moves heap_moves;
 // The lock of the list of orphans and of both lists above. Taken after tags_lock and before a
 // thread's lock.
 extern constinit Lock threads_lock;

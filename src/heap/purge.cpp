@@ -23,11 +23,13 @@ void purge_tick() {
   uint64_t last = g_last.load(std::memory_order_relaxed);
   if (now < last + options.purge_ms / 4 + 1 && options.purge_ms != 0) return;
   if (!g_last.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
-  purge_rounds.fetch_add(1, std::memory_order_relaxed);
+  if (now != last) purge_rounds.fetch_add(1, std::memory_order_relaxed);
   constexpr unsigned kLookAt = 1024;
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
        thread = thread->next_thread) {
     if (!thread->lock.try_acquire()) continue;
+    // The commons have nobody else who would. What is in their hand is their own.
+    if (thread == &commons && now != last) look_at_idle_heaps(thread, 20000);
     // Slabs that became empty and were kept, or whose last blocks came back by two threads at once,
     // so that neither saw it.
     release_all_empty(thread, kLookAt);

@@ -448,7 +448,6 @@ void hand(Heap* heap, unsigned c, Block* list, uint64_t count) {
 }
 
 bool refill_locked(Heap* heap, unsigned c, bool may_grow) {
-  look_at_woken(heap->thread.load(std::memory_order_relaxed));
   for (;;) {
     Slab* slab = heap->store[c].available;
     if (slab != nullptr && is_nearly_full(slab)) {
@@ -466,7 +465,9 @@ bool refill_locked(Heap* heap, unsigned c, bool may_grow) {
 
 bool refill(Heap* heap, unsigned c) {
   auto from_slabs = [&](bool may_grow) {
-    LockGuard guard(heap->thread.load(std::memory_order_relaxed)->lock);
+    Thread* thread = heap->thread.load(std::memory_order_relaxed);
+    LockGuard guard(thread->lock);
+    look_at_woken(thread);
     return refill_locked(heap, c, may_grow);
   };
   bool done = may_borrow(heap, c) ? from_slabs(false) || borrow(heap, c) : false;

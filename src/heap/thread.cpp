@@ -32,6 +32,7 @@ constinit Thread commons(&g_gone);
 // With those, as whoever holds a lock of theirs is in the middle of a step that a fork waits
 // for.
 constinit std::atomic<Thread*> all_threads{&commons};
+constinit Moves heap_moves;
 constinit Lock threads_lock;
 
 namespace {
@@ -170,34 +171,43 @@ bool time_to_drop(Thread* thread) {
   return true;
 }
 
-// Heaps that were not allocated from since the last look give back what is in hand. Some at each
-// slow step, as there may be thousands.
-void look_at_idle_heaps(Thread* thread) {
-  constexpr unsigned kAtOnce = 16;
-  Block* foreign = nullptr;
-  {
-    LockGuard guard(thread->lock);
-    for (unsigned i = 0; i < kAtOnce; ++i) {
-      Heap* heap = thread->buckets[thread->next_look];
-      for (; heap != nullptr; heap = heap->next_in_thread) {
-        uint64_t allocs = 0;
-        for (const Heap::Class& of : heap->classes) allocs += of.allocs.get();
-        bool idle = allocs == heap->allocs_seen && !in_scope(thread, heap);
-        heap->allocs_seen = allocs;
-        if (!idle) continue;
-        foreign = flush(heap, foreign);
-        release_empty(heap, 0);
-      }
-      if (thread->next_look++ != thread->bucket_mask) continue;
-      thread->next_look = 0;
-      thread->rounds_seen = purge_rounds.load(std::memory_order_relaxed);
-      break;
-    }
-  }
-  give_foreign(foreign);
+// The heap is not needed, and goes unless something of it is left. Looks at so many slabs of a
+// class for empty ones. Lock held.
+bool drop_heap(Thread* thread, Heap* heap, unsigned look_at, Block** foreign) {
+  *foreign = flush(heap, *foreign);
+  release_empty(heap, look_at);
+  if (heap->slabs != 0 || in_scope(thread, heap)) return false;
+  retire_heap(thread, heap);
+  return true;
 }
 
 }  // namespace
+
+Block* look_at_idle_heaps(Thread* thread, uint64_t effort) {
+  Block* foreign = nullptr;
+  for (uint64_t spent = 0; spent < effort; ++spent) {
+    Heap* next;
+    for (Heap* heap = thread->buckets[thread->next_look]; heap != nullptr; heap = next) {
+      next = heap->next_in_thread;
+      uint64_t allocs = 0, in_hand = 0;
+      for (unsigned c = 0; c < kClasses; ++c) {
+        allocs += heap->classes[c].allocs.get();
+        in_hand += heap->classes[c].handed.get() + heap->store[c].returns_count.get();
+      }
+      bool idle = allocs == heap->allocs_seen && !in_scope(thread, heap);
+      heap->allocs_seen = allocs;
+      spent += 20;
+      if (!idle) continue;
+      spent += in_hand - allocs;
+      drop_heap(thread, heap, 16, &foreign);
+    }
+    if (thread->next_look++ != thread->bucket_mask) continue;
+    thread->next_look = 0;
+    thread->rounds_seen = purge_rounds.load(std::memory_order_relaxed);
+    break;
+  }
+  return foreign;
+}
 
 bool is_up_to_date(const Thread* thread) {
   return thread->retirements_seen == retirements.load(std::memory_order_relaxed) &&
@@ -210,9 +220,11 @@ RunningThread::RunningThread() : thread_(tls.thread) {
   if (thread_ != &g_not_yet && thread_ != &g_gone) {
     if (is_up_to_date(thread_)) return;
     if (time_to_drop(thread_)) drop_retired_heaps(thread_);
-    if (thread_->rounds_seen != purge_rounds.load(std::memory_order_relaxed)) {
-      look_at_idle_heaps(thread_);
-    }
+    if (thread_->rounds_seen == purge_rounds.load(std::memory_order_relaxed)) return;
+    thread_->lock.acquire();
+    Block* foreign = look_at_idle_heaps(thread_, 2000);
+    thread_->lock.release();
+    give_foreign(foreign);
     return;
   }
   if (!g_used.exchange(true, std::memory_order_relaxed)) on_first_use();
@@ -259,12 +271,12 @@ Heap* RunningThread::heap_if_live(Tag* tag) const {
   return heap != nullptr ? heap : make_heap(thread_, tag, false);
 }
 
-Heap* heap_in_commons(Tag* tag) {
+bool make_heap_in_commons(Tag* tag) {
   {
     LockGuard guard(commons.lock);
-    if (Heap* heap = commons.find_heap(tag->id)) return heap;
+    if (commons.find_heap(tag->id) != nullptr) return true;
   }
-  return make_heap(&commons, tag, false);
+  return make_heap(&commons, tag, false) != nullptr;
 }
 
 namespace {
@@ -327,33 +339,25 @@ void retire_heap(Thread* thread, Heap* heap) {
   *at = heap->next_in_thread;
   --thread->heap_count;
   if (tls.heap == heap) tls.heap = &empty_heap;
-  heap->tag.store(nullptr, std::memory_order_relaxed);
   uint64_t allocs = 0, requested = 0;
-  for (unsigned c = 0; c < kClasses; ++c) {
-    allocs += heap->classes[c].allocs.get();
-    requested += heap->classes[c].requested.get();
-    heap->classes[c].allocs.set(0);
-    heap->classes[c].requested.set(0);
-    heap->classes[c].handed.set(0);
+  for (const Heap::Class& of : heap->classes) {
+    allocs += of.allocs.get();
+    requested += of.requested.get();
   }
+  // A short step: who reads the counts must not find a thread asleep in it, or must take what is.
+  heap_moves.begin();
   tag->past_allocs.fetch_add(allocs, std::memory_order_relaxed);
   tag->past_requested.fetch_add(requested, std::memory_order_relaxed);
+  heap->tag.store(nullptr, std::memory_order_relaxed);
+  heap_moves.end();
+  for (Heap::Class& of : heap->classes) {
+    of.allocs.set(0);
+    of.requested.set(0);
+    of.handed.set(0);
+  }
   g_heap_pool.give(heap);
   tag->heaps.fetch_sub(1, std::memory_order_release);
 }
-
-namespace {
-
-// The heap's tag is retired. Lock held.
-bool drop_heap(Thread* thread, Heap* heap, Block** foreign) {
-  *foreign = flush(heap, *foreign);
-  release_empty(heap, ~0U);
-  if (heap->slabs != 0 || in_scope(thread, heap)) return false;
-  retire_heap(thread, heap);
-  return true;
-}
-
-}  // namespace
 
 void drop_retired_heap(Thread* thread, uint32_t tag_id) {
   Block* foreign = nullptr;
@@ -361,7 +365,7 @@ void drop_retired_heap(Thread* thread, uint32_t tag_id) {
     LockGuard guard(thread->lock);
     Heap* heap = thread->find_heap(tag_id);
     if (heap == nullptr || heap->tag.load(std::memory_order_relaxed)->is_live()) return;
-    drop_heap(thread, heap, &foreign);
+    drop_heap(thread, heap, ~0U, &foreign);
   }
   give_foreign(foreign);
 }
@@ -374,7 +378,7 @@ void drop_retired_heaps(Thread* thread) {
     bool left = false;
     thread->for_each_heap([&](Heap* heap) {
       if (heap->tag.load(std::memory_order_relaxed)->is_live()) return;
-      if (!drop_heap(thread, heap, &foreign)) left = true;
+      if (!drop_heap(thread, heap, ~0U, &foreign)) left = true;
     });
     // Seen, but not done with: the next steps look again.
     if (left) --thread->retirements_seen;

@@ -32,8 +32,8 @@ class RunningThread {
 
 // What all threads borrow from (heap/commons.h): an orphan that no thread continues with.
 extern constinit Thread commons;
-// Its heap for the tag, made if there is none; nullptr: no memory, or the tag is retired.
-Heap* heap_in_commons(Tag* tag);
+// So that it has a heap for the tag. False: no memory, or the tag is retired.
+bool make_heap_in_commons(Tag* tag);
 
 // Scopes; an errno, or 0.
 int push_tag(uint32_t id);
@@ -45,6 +45,11 @@ uint32_t current_tag();
 void drop_retired_heaps(Thread* thread);
 // Likewise the heap of this tag alone, if it is retired.
 void drop_retired_heap(Thread* thread, uint32_t tag_id);
+// Heaps that were not allocated from since the last look give back what is in hand, and themselves
+// if nothing of theirs is left; all heaps of the commons do. As there may be thousands: some, until
+// the heaps that were looked at (20 each) and the blocks that went back come to `effort`. Returns
+// blocks for give_foreign. Lock held.
+Block* look_at_idle_heaps(Thread* thread, uint64_t effort);
 // The thread has nothing to see to: neither heaps of retired tags nor idle ones.
 bool is_up_to_date(const Thread* thread);
 // The heap has no slab and nothing in hand: its counts pass to the tag. Lock held.

@@ -38,23 +38,6 @@ struct TagSums {
   uint64_t requested;
 };
 
-// Calls slab(binding, slab) for each slab of blocks, then heap(tag, heap) for each heap in use.
-template <class OnSlab, class OnHeap>
-void walk(OnSlab&& on_slab, OnHeap&& on_heap) {
-  for (const Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
-       chunk = chunk->next_chunk) {
-    for (const Slab& slab : chunk->slabs) {
-      Binding what = Binding::unpack(slab.binding.load(std::memory_order_acquire));
-      if (what.kind == SlabKind::kBlocks) on_slab(what, slab);
-    }
-  }
-  for (const Heap* heap = all_heaps.load(std::memory_order_acquire); heap != nullptr;
-       heap = heap->next_heap) {
-    const Tag* tag = heap->tag.load(std::memory_order_acquire);
-    if (tag != nullptr) on_heap(*tag, *heap);
-  }
-}
-
 void add(ClassSums* sums, const Slab& slab, unsigned c) {
   uint32_t out = slab.level.out();
   uint32_t remote = slab.remote.count();
@@ -76,6 +59,42 @@ void add(TagSums* sums, const Heap& heap) {
   }
 }
 
+// Adds up, per class, what slabs and heaps say, and what heaps that are gone said: into what
+// sums_of(tag's id) points to, if it does. That is zero at first; clear() makes it so again.
+template <class Clear, class SumsOf>
+void walk(Clear&& clear, SumsOf&& sums_of) {
+  // Heaps seldom go. Where they go all the time, the last reading stands.
+  constexpr int kReadings = 4;
+  for (int i = 0; i < kReadings; ++i) {
+    uint64_t moves = heap_moves.ended();
+    if (i != 0) clear();
+    for (const Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
+         chunk = chunk->next_chunk) {
+      for (const Slab& slab : chunk->slabs) {
+        Binding what = Binding::unpack(slab.binding.load(std::memory_order_acquire));
+        if (what.kind != SlabKind::kBlocks) continue;
+        if (TagSums* sums = sums_of(what.tag)) {
+          add(&sums->classes[what.size_class], slab, what.size_class);
+        }
+      }
+    }
+    for (const Heap* heap = all_heaps.load(std::memory_order_acquire); heap != nullptr;
+         heap = heap->next_heap) {
+      const Tag* tag = heap->tag.load(std::memory_order_acquire);
+      if (tag == nullptr) continue;
+      if (TagSums* sums = sums_of(tag->id)) add(sums, *heap);
+    }
+    for (uint32_t id = 0; id < tag_limit(); ++id) {
+      const Tag* tag = find_tag(id);
+      TagSums* sums = tag == nullptr ? nullptr : sums_of(id);
+      if (sums == nullptr) continue;
+      sums->allocs += tag->past_allocs.load(std::memory_order_relaxed);
+      sums->requested += tag->past_requested.load(std::memory_order_relaxed);
+    }
+    if (heap_moves.none_since(moves)) return;
+  }
+}
+
 void add(tally_counts* counts, const TagSums& sums) {
   for (unsigned c = 0; c < kClasses; ++c) {
     counts->live_blocks += sums.classes[c].live();
@@ -93,10 +112,8 @@ void add(tally_counts* counts, const Tag& tag) {
   counts->large_live_blocks += large_blocks;
   counts->live_bytes += tag.id == kOwnTag ? meta::used_bytes() : large_bytes;
   counts->live_blocks += large_blocks;
-  counts->alloc_count += tag.past_allocs.load(std::memory_order_relaxed) +
-                         tag.large_allocs.load(std::memory_order_relaxed);
-  counts->requested_bytes += tag.past_requested.load(std::memory_order_relaxed) +
-                             tag.large_requested.load(std::memory_order_relaxed);
+  counts->alloc_count += tag.large_allocs.load(std::memory_order_relaxed);
+  counts->requested_bytes += tag.large_requested.load(std::memory_order_relaxed);
 }
 
 // All but the free count is known, and the footprint: what was read at different moments is made to
@@ -243,19 +260,11 @@ int stats_of(uint32_t id, tally_stats_t* stats) {
   uint32_t caller_size = stats->size;
   TagSums own = {};
   TagSums below = {};
-  auto sums_of = [&](const Tag* of) {
-    return of == tag ? &own : is_within(of, tag) ? &below : nullptr;
-  };
-  walk(
-      [&](Binding what, const Slab& slab) {
-        const Tag* of = find_tag(what.tag);
-        TagSums* sums = of == nullptr ? nullptr : sums_of(of);
-        if (sums != nullptr) add(&sums->classes[what.size_class], slab, what.size_class);
-      },
-      [&](const Tag& of, const Heap& heap) {
-        TagSums* sums = sums_of(&of);
-        if (sums != nullptr) add(sums, heap);
-      });
+  walk([&] { own = below = {}; },
+       [&](uint32_t of_id) {
+         const Tag* of = find_tag(of_id);
+         return of == tag ? &own : is_within(of, tag) ? &below : nullptr;
+       });
   tally_stats_t row = {};
   describe(*tag, &row);
   row.own = counts_of(*tag, own);
@@ -282,15 +291,8 @@ tally_snapshot_t* take_snapshot() {
   auto* classes = reinterpret_cast<tally_class_stats_t*>(base + layout.at_classes);
   char* names = base + layout.at_names;
   auto* sums = reinterpret_cast<TagSums*>(base + layout.at_sums);
-  walk(
-      [&](Binding what, const Slab& slab) {
-        if (what.tag < layout.tags) {
-          add(&sums[what.tag].classes[what.size_class], slab, what.size_class);
-        }
-      },
-      [&](const Tag& tag, const Heap& heap) {
-        if (tag.id < layout.tags) add(&sums[tag.id], heap);
-      });
+  walk([&] { memset(sums, 0, layout.tags * sizeof(TagSums)); },
+       [&](uint32_t id) { return id < layout.tags ? &sums[id] : nullptr; });
 
   tally_snapshot_t& snapshot = mapped->snapshot;
   mapped->bytes = layout.bytes;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <future>
 
+#include "base/options.h"
+#include "fake_os.h"
 #include "heap/purge.h"
 #include "heap/thread.h"
 #include "unit.h"
@@ -17,6 +19,7 @@ class CommonsTest : public testing::Test {
  protected:
   CommonsTest() {
     std::string path = "/unit/commons/";
+    fake_os::advance_clock(0);
     tag_ = make_tag((path + testing::UnitTest::GetInstance()->current_test_info()->name()).c_str());
     tally_free(allocate(8000));
     other_ = std::thread([this] {
@@ -25,6 +28,7 @@ class CommonsTest : public testing::Test {
       leave_.get_future().wait();
     });
     ready_.get_future().wait();
+    before_ = own(tag_).footprint_bytes;
   }
   ~CommonsTest() override {
     leave_.set_value();
@@ -39,6 +43,7 @@ class CommonsTest : public testing::Test {
   uint64_t live() const { return own(tag_).live_blocks; }
 
   tally_tag tag_;
+  uint64_t before_;
 
  private:
   std::thread other_;
@@ -123,6 +128,33 @@ TEST_F(CommonsTest, AThreadsEndGivesBackWhatItBorrowed) {
   EXPECT_EQ(live(), 0U);
   purge_all();
   EXPECT_NE(slab_of(theirs)->what().kind, SlabKind::kBlocks) << "the lender keeps nothing in hand";
+}
+
+TEST_F(CommonsTest, WhatComesBackGoesBackInTime) {
+  on_thread([&] {
+    for (size_t n : {16, 48, 200, 1000}) tally_free(allocate(n));
+  });
+  EXPECT_GT(own(tag_).footprint_bytes, 0U);
+  EXPECT_EQ(live(), 0U);
+  fake_os::advance_clock(options.purge_ms + 1);
+  purge_tick();
+  EXPECT_EQ(own(tag_).footprint_bytes, before_) << "but for what the two threads have in hand";
+}
+
+// Whatever the size: each part ends with a line.
+TEST_F(CommonsTest, NoLineIsTwoThreads) {
+  for (size_t n : {16, 32, 48, 80, 96, 112, 160, 224, 320}) {
+    void* mine = allocate(n);
+    uintptr_t theirs = 0;
+    on_thread([&] {
+      void* p = allocate(n);
+      theirs = reinterpret_cast<uintptr_t>(p);
+      tally_free(p);
+    });
+    ASSERT_TRUE(is_lent(mine));
+    EXPECT_NE((reinterpret_cast<uintptr_t>(mine) + n - 1) / kCacheLine, theirs / kCacheLine) << n;
+    tally_free(mine);
+  }
 }
 
 TEST_F(CommonsTest, NothingStaysOfARetiredTag) {

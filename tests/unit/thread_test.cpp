@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <string>
 
 #include "heap/allocate.h"
@@ -125,6 +126,15 @@ TEST(Thread, AThousandTagsEachFindTheirHeap) {
   for (tally_tag tag : tags) ASSERT_EQ(thread->find_heap(tag), nullptr);
 }
 
+// A round of the purge, and slow steps until the thread has looked at all of its heaps.
+void look_at_heaps() {
+  purge_rounds.fetch_add(1);
+  for (int i = 0; i < 1000 && !is_up_to_date(tls.thread); ++i) {
+    tally_free(tally_malloc(TALLY_TAG_ROOT, 3 << 20));
+  }
+  EXPECT_TRUE(is_up_to_date(tls.thread));
+}
+
 TEST(Thread, AnIdleHeapGivesBackWhatIsInHand) {
   tally_tag tag = make_tag("/unit/thread/idle");
   void* kept = tally_malloc(tag, 100);
@@ -132,11 +142,7 @@ TEST(Thread, AnIdleHeapGivesBackWhatIsInHand) {
   Heap* heap = heap_of(tag);
   unsigned lists = 0;
   auto look = [&] {
-    // All heaps are looked at in a few slow steps.
-    purge_rounds.fetch_add(1);
-    for (int i = 0; i < 1000 && !is_up_to_date(tls.thread); ++i)
-      tally_free(tally_malloc(TALLY_TAG_ROOT, 3 << 20));
-    EXPECT_TRUE(is_up_to_date(tls.thread));
+    look_at_heaps();
     lists = 0;
     for (const Heap::Class& of : heap->classes) lists += of.list != nullptr;
   };
@@ -153,6 +159,47 @@ TEST(Thread, AnIdleHeapGivesBackWhatIsInHand) {
   EXPECT_EQ(lists, 1U) << "it is in scope";
   EXPECT_EQ(tally_tag_pop(), 0);
   tally_free(kept);
+}
+
+TEST(Thread, AnIdleHeapThatHoldsNothingIsGivenUp) {
+  tally_tag tag = make_tag("/unit/thread/idle/empty");
+  tally_free(tally_malloc(tag, 100));
+  look_at_heaps();
+  EXPECT_NE(heap_of(tag), nullptr) << "it was used";
+  look_at_heaps();
+  EXPECT_EQ(heap_of(tag), nullptr);
+  EXPECT_EQ(find_tag(tag)->heaps.load(), 0U);
+  EXPECT_EQ(own(tag).alloc_count, 1U);
+  EXPECT_EQ(own(tag).requested_bytes, 100U);
+  EXPECT_EQ(own(tag).footprint_bytes, 0U);
+  void* p = tally_malloc(tag, 100);
+  EXPECT_EQ(own(tag).alloc_count, 2U);
+  EXPECT_EQ(own(tag).live_blocks, 1U);
+  tally_free(p);
+}
+
+TEST(Thread, CountsNeverStepBackAsHeapsGo) {
+  tally_tag tag = make_tag("/unit/thread/idle/counted");
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> made{0};
+  std::thread other([&] {
+    while (!stop.load()) {
+      for (int i = 0; i < 50; ++i, ++made) tally_free(tally_malloc(tag, 100));
+      look_at_heaps();
+      look_at_heaps();
+      // A reader that meets a heap's end reads again, some times.
+      std::this_thread::sleep_for(std::chrono::microseconds(300));
+    }
+  });
+  uint64_t before = 0;
+  while (before < 20000) {
+    uint64_t now = own(tag).alloc_count;
+    EXPECT_GE(now, before);
+    EXPECT_LE(now, made.load() + 1) << "counted twice, in the heap and in the tag";
+    before = now;
+  }
+  stop.store(true);
+  other.join();
 }
 
 TEST(Thread, TheHeapOfARetiredTagIsGivenUpWhenItIsEmpty) {
