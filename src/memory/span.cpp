@@ -129,6 +129,36 @@ Slab* find_kept(size_t bytes, size_t alignment) {
   return span;
 }
 
+// It becomes so long, and goes where there is room. The system may refuse.
+bool move(Slab* span, size_t bytes, size_t alignment) {
+  // Wherever it goes, it will find its place in the map.
+  if (!address_map.reserve()) return false;
+  void* moved = backend::resize(span->start, span->mapped, bytes, alignment);
+  if (moved == nullptr) return false;
+  address_map.set(span->start, nullptr);
+  address_map.prepare(moved, 1);
+  address_map.set(moved, span);
+  span->start = static_cast<char*>(moved);
+  span->mapped = bytes;
+  return true;
+}
+
+// For want of one that is long enough the longest grows, if it is half of it: its pages move with
+// it, and need no fault.
+Slab* grow_kept(size_t bytes, size_t alignment) {
+  unsigned longest = 0;
+  for (unsigned i = 1; i < g_kept_count; ++i) {
+    if (g_kept[i].span->mapped > g_kept[longest].span->mapped) longest = i;
+  }
+  if (alignment > kSlotBytes || g_kept_count == 0) return nullptr;
+  if (g_kept[longest].span->mapped < bytes / 2) return nullptr;
+  Kept kept = g_kept[longest];
+  remove_kept(longest);
+  if (move(kept.span, bytes, alignment)) return kept.span;
+  add_kept(kept.span, kept.since);
+  return nullptr;
+}
+
 // Central lock not held. What the system will not take back (too many mappings) gives back its
 // pages at least, and is lost as addresses.
 void unmap(Slab* span) {
@@ -151,6 +181,7 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
     *zeroed = false;
     Slab* kept = find_kept(bytes, alignment);
     if (kept == nullptr && merge_kept()) kept = find_kept(bytes, alignment);
+    if (kept == nullptr) kept = grow_kept(bytes, alignment);
     if (kept != nullptr) {
       g_used_bytes += kept->mapped;
       return kept;
@@ -198,16 +229,9 @@ void give_span(Slab* span) {
 bool resize_span(Slab* span, size_t bytes) {
   bytes = round_up(bytes, kSlotBytes);
   LockGuard guard(central);
-  // Wherever it goes, it will find its place in the map.
-  if (!address_map.reserve()) return false;
-  void* moved = backend::resize(span->start, span->mapped, bytes, kSlotBytes);
-  if (moved == nullptr) return false;
-  address_map.set(span->start, nullptr);
-  address_map.prepare(moved, 1);
-  address_map.set(moved, span);
-  g_used_bytes += bytes - span->mapped;
-  span->start = static_cast<char*>(moved);
-  span->mapped = bytes;
+  size_t had = span->mapped;
+  if (!move(span, bytes, kSlotBytes)) return false;
+  g_used_bytes += bytes - had;
   return true;
 }
 

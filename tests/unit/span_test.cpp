@@ -60,11 +60,34 @@ TEST_F(SpanTest, AFreedOneServesTheNextOfItsSize) {
   EXPECT_FALSE(zeroed_);
   EXPECT_EQ(smaller->mapped, 2 * MiB) << "what is left is not worth a span of its own";
   give_span(smaller);
-  Slab* longer = take(2 * MiB + 4096);
-  EXPECT_NE(longer->start, start) << "too short";
-  EXPECT_EQ(take(2 * MiB), span);
+}
+
+TEST_F(SpanTest, OneThatIsTooShortGrows) {
+  Slab* span = take(2 * MiB);
+  fill(span->start, 2 * MiB, 1);
   give_span(span);
+  Slab* much_longer = take(4 * MiB + kSlotBytes);
+  EXPECT_NE(much_longer, span) << "less than half of it";
+  EXPECT_TRUE(zeroed_);
+  Slab* longer = take(4 * MiB);
+  EXPECT_EQ(longer, span);
+  EXPECT_EQ(longer->mapped, 4 * MiB);
+  EXPECT_FALSE(zeroed_);
+  EXPECT_EQ(address_map.find(longer->start), longer);
+  EXPECT_TRUE(is_filled(longer->start, 2 * MiB, 1)) << "its pages, without a fault";
+  EXPECT_TRUE(is_zero(longer->start + 2 * MiB, 2 * MiB));
   give_span(longer);
+  Slab* aligned = take(5 * MiB, 8 * MiB);
+  EXPECT_EQ(address(aligned->start) & (8 * MiB - 1), 0U);
+  EXPECT_NE(aligned, longer) << "where it lands is not known before";
+  {
+    fake_os::Failing no_remap(fake_os::kRemap);
+    Slab* other = take(5 * MiB);
+    EXPECT_NE(other, longer);
+    EXPECT_EQ(take(4 * MiB), longer) << "it is as it was";
+    give_span(other);
+  }
+  for (Slab* each : {much_longer, longer, aligned}) give_span(each);
 }
 
 TEST_F(SpanTest, OneThatIsTooLongIsCutAndMendedAgain) {
