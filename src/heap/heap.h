@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "base/config.h"
 #include "base/counter.h"
-#include "heap/size_class.h"
+#include "memory/size_class.h"
 #include "memory/slab.h"
 #include "os/lock.h"
 #include "tag/tag.h"

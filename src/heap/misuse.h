@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/options.h"
-#include "heap/size_class.h"
+#include "memory/size_class.h"
 #include "memory/slab.h"
 
 namespace tally::core {

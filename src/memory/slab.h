@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "base/counter.h"
+#include "memory/size_class.h"
 
 namespace tally::core {
 
@@ -136,8 +137,9 @@ struct alignas(kCacheLine) Slab {
     // Whoever asks about a pointer that is not his may see the slab become something else.
     uint32_t size = block_size;
     if (size == 0 || p < start) return false;
-    uint32_t offset = static_cast<uint32_t>(static_cast<const char*>(p) - start);
-    return offset % size == 0 && offset / size < carved.load(std::memory_order_relaxed);
+    size_t offset = static_cast<size_t>(static_cast<const char*>(p) - start);
+    return offset < size_t{carved.load(std::memory_order_relaxed)} * size &&
+           kMultiples[what().size_class].contain(static_cast<uint32_t>(offset));
   }
   // Blocks out at which a parked slab is worth allocating from again.
   uint32_t wake_level() const {

@@ -1,4 +1,4 @@
-#include "heap/size_class.h"
+#include "memory/size_class.h"
 
 #include "unit.h"
 
