@@ -20,8 +20,9 @@ using namespace core;
 class HolesTest : public testing::TestWithParam<size_t> {
  protected:
   void make(const char* path, uint32_t step) {
-    tag_ = make_tag(path);
     size_ = class_size(class_of(GetParam()));
+    // Of its own, or what another size's threads left would lend its first blocks.
+    tag_ = make_tag((path + ("/" + std::to_string(size_))).c_str());
     std::vector<void*> blocks = {tally_malloc(tag_, size_)};
     slab_ = slab_of(blocks[0]);
     heap_ = heap_of(tag_);
