@@ -64,7 +64,7 @@ def find(names, build, extra=(), skip_missing=False):
         else:
             sys.exit(f"bench: no allocator '{name}'; known: {', '.join(NAMES)}")
         if os.path.exists(path):
-            version = _output("dpkg-query", "-W", "-f=${Version}", PACKAGED[name][0]) if name in PACKAGED else ""
+            version = _output("dpkg-query", "-W", "-f=${Version}", PACKAGED[name][0]) if name in PACKAGED and name not in more else ""
             found.append(Allocator(name, os.path.abspath(path), version or "-"))
         else:
             missing.append(f"bench: {name}: {hint}")

@@ -60,11 +60,14 @@ def _make_history(folder, commits):
     history = subprocess.Popen([sys.executable, str(HERE / "inputs" / "history.py"), str(commits)],
                                stdout=subprocess.PIPE)
     git = ["git", "-C", str(folder)]
-    subprocess.run(["git", "init", "-q", str(folder)], check=True)
-    subprocess.run([*git, "fast-import", "--quiet"], stdin=history.stdout, check=True)
+    try:
+        subprocess.run(["git", "init", "-q", str(folder)], check=True)
+        subprocess.run([*git, "fast-import", "--quiet"], stdin=history.stdout, check=True)
+        subprocess.run([*git, "-c", "pack.threads=1", "repack", "-adfq"], check=True)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"bench: no history for git: {error}")
     if history.wait() != 0:
-        sys.exit("bench: no history for git")
-    subprocess.run([*git, "-c", "pack.threads=1", "repack", "-adfq"], check=True)
+        sys.exit("bench: no history for git: inputs/history.py failed")
 
 
 def _real(smoke, scratch):
@@ -107,9 +110,6 @@ def listed(bin_dir, smoke, threads, only):
     have = [p for p in programs if all(shutil.which(argv[0]) for argv in (p.argv, p.load) if argv)]
     left_out = [f"bench: {p.name} left out: not installed (apt-get install {p.package})"
                 for p in programs if p not in have]
-    for program in have:
-        if program.prepare:
-            program.prepare()
     return have, left_out, scratch
 
 

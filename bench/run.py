@@ -169,6 +169,8 @@ def main():
     about = measure.description(chosen) | {"base": base}
     try:
         for program in listed:
+            if program.prepare:
+                program.prepare()
             for allocator in chosen if program.group == "real" else []:
                 preload = allocator.library if program.links_malloc else allocator.preload
                 message = programs.check_real(program, allocator, preload, scratch)

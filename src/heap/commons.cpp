@@ -26,7 +26,7 @@ bool reuse(Heap* heap, unsigned c) {
     misuse_double_free(list, address_map.find(list));
     return false;
   }
-  hand(heap, c, list, count);
+  heap->hand(c, list, count);
   return true;
 }
 
@@ -65,7 +65,7 @@ bool borrow(Heap* heap, unsigned c) {
   Block* last = end_of_part(first, heap->classes[c].handed.get(), class_size(c), &count);
   lender->classes[c].list = last->next;
   last->next = nullptr;
-  hand(heap, c, first, count);
+  heap->hand(c, first, count);
   lender->classes[c].handed.sub(count);
   return true;
 }

@@ -31,7 +31,7 @@ struct Heap {
     Block* list;             // owner: blocks to allocate from
     OwnerCounter allocs;     // owner: ever taken from list
     OwnerCounter requested;  // owner: bytes that callers asked for in those
-    OwnerCounter handed;     // owner: blocks ever put on list
+    OwnerCounter handed;     // owner: blocks ever put on list, less those lent from it
   };
   // And what is behind it.
   struct alignas(32) Store {
@@ -52,6 +52,12 @@ struct Heap {
   Heap* pool_next;
   uint64_t allocs_seen;  // owner: of all classes, when it was last looked whether it is idle
 
+  // Puts blocks on a class's list, which is empty.
+  void hand(size_t c, Block* blocks, uint64_t count) {
+    TALLY_ASSERT(classes[c].list == nullptr);
+    classes[c].handed.add(count);
+    classes[c].list = blocks;
+  }
   // Takes the first block of a class's list; nullptr if there is none. The class is the one that
   // lies `index` times kStep bytes in.
   template <size_t kStep, bool kFetchNext>

@@ -297,7 +297,7 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   uint32_t out = slab->level.out() + count;
   slab->level.set(out, next_event(slab, out));
   note_use(slab);
-  hand(heap, c, list, count);
+  heap->hand(c, list, count);
   return true;
 }
 
@@ -441,12 +441,6 @@ void look_at_woken(Thread* thread) {
   }
 }
 
-void hand(Heap* heap, unsigned c, Block* list, uint64_t count) {
-  TALLY_ASSERT(heap->classes[c].list == nullptr);
-  heap->classes[c].handed.add(count);
-  heap->classes[c].list = list;
-}
-
 bool refill_locked(Heap* heap, unsigned c, bool may_grow) {
   for (;;) {
     Slab* slab = heap->store[c].available;
@@ -470,7 +464,7 @@ bool refill(Heap* heap, unsigned c) {
     look_at_woken(thread);
     return refill_locked(heap, c, may_grow);
   };
-  bool done = may_borrow(heap, c) ? from_slabs(false) || borrow(heap, c) : false;
+  bool done = may_borrow(heap, c) && (from_slabs(false) || borrow(heap, c));
   if (!done && !from_slabs(true)) return false;
   // So that memory goes back though little happens: a thread that works passes here.
   purge_tick();

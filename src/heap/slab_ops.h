@@ -11,10 +11,6 @@ bool refill(Heap* heap, unsigned c);
 // Likewise, from slabs alone, and from a new one if the heap may grow. Lock held.
 bool refill_locked(Heap* heap, unsigned c, bool may_grow);
 
-// Puts a list of so many blocks, which were not in the heap's hand, on heap->classes[c].list, which
-// is empty.
-void hand(Heap* heap, unsigned c, Block* list, uint64_t count);
-
 // Checks the slab's free list, all of it (and whether a block lies in a hole) if it is shorter than
 // `little`, else as far as costs nothing. Returns the last block that it looked at. nullptr: the
 // list is empty, or the program corrupted it and chose to go on; its blocks are lost to it. The
