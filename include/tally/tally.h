@@ -117,6 +117,87 @@ TALLY_API size_t tally_usable_size(const void* p);
  * memory went back, 0 if there was none. */
 TALLY_API int tally_trim(void);
 
+/* ---- Limits
+ * ----------------------------------------------------------------------------------------------
+ * A tag may be given a hard limit, a soft one, or both. What counts against them is what the tag
+ * and everything below it hold: `total.footprint_bytes` of its statistics. Memory is counted where
+ * a slab or a large block is taken for the tag, for the tag and all above it or for none, so that
+ * no tag ever holds more than its hard limit, not for an instant. The limit of the root, "/", is
+ * that of the process, Tally's own tables included.
+ *
+ * When a hard limit refuses, these are tried in turn: to collect what the tag holds and does not
+ * use (what other threads freed, empty slabs, what this thread has in hand); the tag's pressure
+ * callbacks; and last the policy. TALLY_LIMIT, TALLY_LIMITS, TALLY_RESERVE and TALLY_LOG of the
+ * environment do the same from outside; the README has them. */
+
+#define TALLY_LIMIT_NONE UINT64_MAX
+
+/* What becomes of an allocation that a hard limit refuses and nothing helped. */
+typedef uint64_t tally_policy;
+/* It fails, as where there is no memory: NULL with ENOMEM, the new_handler and std::bad_alloc. */
+#define TALLY_POLICY_FAIL ((tally_policy)0)
+/* A line and the table of tags and classes are written, and abort is called. */
+#define TALLY_POLICY_ABORT ((tally_policy)1)
+/* It waits for memory of the tag to come back, for so many milliseconds at most, then fails. The
+ * thread holds what the program's code around it holds: its locks too. */
+#define TALLY_POLICY_WAIT(ms) ((tally_policy)2 | (tally_policy)(uint32_t)(ms) << 8)
+
+/* Sets the tag's limits, in bytes, and the policy at its hard limit; TALLY_LIMIT_NONE: no limit.
+ * May be done at any time, from a callback too. A limit below what is held takes nothing away: no
+ * more is given until it fits. A hard limit of 0 lets the tag allocate nothing. The last 64 KiB
+ * below the limit (TALLY_RESERVE, at most a sixteenth of it) are for small blocks of who handles a
+ * failure. errno: EINVAL (no such tag, or Tally's own; soft above hard; no such policy). Cost: a
+ * lock. */
+TALLY_API int tally_limit_set(tally_tag tag, uint64_t soft, uint64_t hard, tally_policy policy);
+
+/* The tag's own limits, whatever holds above it; each pointer may be NULL. errno: EINVAL. */
+TALLY_API int tally_limit_get(tally_tag tag, uint64_t* soft, uint64_t* hard, tally_policy* policy);
+
+/* How near a tag is to its limits. */
+#define TALLY_PRESSURE_NORMAL 0
+#define TALLY_PRESSURE_SOFT 1 /* it holds more than its soft limit, or did and 15/16 of it still \
+                               */
+#define TALLY_PRESSURE_HARD 2 /* its hard limit refused, and 15/16 of it are held still */
+
+/* The highest level of the tag and those above it; NORMAL if there is no such tag. Takes no lock.
+ * Cost: a few nanoseconds. */
+TALLY_API int tally_pressure(tally_tag tag);
+
+/* Called when the tag's level changes: `level` is one of the above, NORMAL or SOFT also when it
+ * fell to that. It runs on the thread that allocated or freed, before that call returns, under no
+ * lock of Tally's, and never while another callback runs on the thread. It may allocate, free, push
+ * tags, set limits and fork. It must return: no exception may leave it (the C++ runtime then calls
+ * std::terminate), and no longjmp. */
+typedef void (*tally_pressure_fn)(tally_tag tag, int level, void* arg);
+
+typedef struct tally_pressure_options {
+  uint32_t size;        /* set to sizeof(tally_pressure_options) */
+  uint32_t levels;      /* bits 1 << TALLY_PRESSURE_...: of which to be told; 0: of all */
+  uint32_t interval_ms; /* from one rise of the level to the next at least; what comes earlier is
+                           told then, if it still holds. 0: 10 */
+} tally_pressure_options;
+
+/* Has `fn` called on the tag's changes of level; `options` may be NULL. Those of one tag are called
+ * in the order of registration. When the hard limit refuses, all that are told of HARD are called,
+ * whatever their interval, and the allocation is tried again. A tag's callbacks go with it when it
+ * is retired and empty. errno: EINVAL (no such tag, or retired; fn NULL; options), ENOMEM. */
+TALLY_API int tally_on_pressure(tally_tag tag, tally_pressure_fn fn, void* arg,
+                                const tally_pressure_options* options);
+
+/* Ends that. When it returns no other thread is in a call of fn with this arg for this tag; so the
+ * caller must hold no lock that fn waits for. errno: ENOENT (there is no such), EINVAL (no such
+ * tag). */
+TALLY_API int tally_off_pressure(tally_tag tag, tally_pressure_fn fn, void* arg);
+
+/* Counts memory that Tally did not allocate (a mapping, a device's) as the tag's: in its
+ * statistics, against its limits, with the same policies and callbacks. errno: ENOMEM (a limit
+ * refuses; nothing is counted), EINVAL (no such tag, or retired). */
+TALLY_API int tally_charge(tally_tag tag, size_t bytes);
+
+/* Takes that back. errno: ERANGE (more than is charged; nothing is changed), EINVAL (no such tag).
+ */
+TALLY_API int tally_uncharge(tally_tag tag, size_t bytes);
+
 /* ---- Statistics
  * ----------------------------------------------------------------------------------------------
  * Exact when no thread is in the middle of an operation. While threads run, live figures are off by
@@ -127,7 +208,7 @@ TALLY_API int tally_trim(void);
  * Structs begin with their size and version, so that they can grow: a field that the caller's
  * struct is too short for is not written. */
 
-#define TALLY_STATS_VERSION 1
+#define TALLY_STATS_VERSION 2
 
 /* What one tag holds. */
 typedef struct tally_counts {
@@ -140,6 +221,7 @@ typedef struct tally_counts {
   uint64_t requested_bytes;      /* what callers ever asked for, cumulative */
   uint64_t large_live_bytes;     /* of live_bytes: blocks too large for a slab */
   uint64_t large_live_blocks;    /* of live_blocks, likewise */
+  uint64_t charged_bytes;        /* of live_bytes and footprint_bytes: by tally_charge */
 } tally_counts;
 
 /* One tag. */
@@ -153,7 +235,13 @@ typedef struct tally_stats_t {
   const char* name;   /* the whole path; in a snapshot valid as long as it, from tally_stats as long
                          as the tag */
   uint32_t retired;   /* 1 after tally_tag_retire */
-  uint32_t reserved;
+  uint32_t pressure;  /* TALLY_PRESSURE_... of the tag itself */
+  uint64_t soft_limit_bytes; /* TALLY_LIMIT_NONE: none */
+  uint64_t hard_limit_bytes; /* likewise */
+  uint64_t pressure_ms;      /* time that the level was not normal */
+  uint64_t pressure_count;   /* how often it rose from normal */
+  uint64_t refused_count;    /* allocations and charges that failed for its hard limit */
+  uint64_t waited_count;     /* and those that waited for it first */
 } tally_stats_t;
 
 /* The blocks of one size under one tag: where fragmentation is. */

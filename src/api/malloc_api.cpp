@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "heap/large.h"
 #include "heap/purge.h"
+#include "heap/relief.h"
 #include "os/libc.h"
 #include "stats/render.h"
 #include "stats/walk.h"
@@ -103,7 +104,11 @@ size_t malloc_usable_size(const void* p) {
   return is_libcs(p, Use::kUsableSize) ? os::libc_usable_size(p) : 0;
 }
 
-int malloc_trim(size_t /*pad*/) { return purge_all() != 0 ? 1 : 0; }
+int malloc_trim(size_t /*pad*/) {
+  bool any = purge_all() != 0;
+  settle_limits();
+  return any ? 1 : 0;
+}
 
 // glibc's fields, as far as they have a meaning here: taken, in use, free.
 struct mallinfo2 mallinfo2() {

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "api/malloc_api.h"
-#include "heap/purge.h"
+#include "heap/relief.h"
 #include "heap/thread.h"
 #include "stats/render.h"
 #include "stats/walk.h"
@@ -103,6 +103,84 @@ void* tally_realloc(tally_tag id, void* p, size_t size) {
   if (id != TALLY_TAG_NONE && (tag = live_tag(id)) == nullptr) return nullptr;
   if (p != nullptr) return api::resize(tag, p, size);
   return tag == nullptr ? core::allocate(size) : core::allocate_tagged(tag, size);
+}
+
+int tally_limit_set(tally_tag id, uint64_t soft, uint64_t hard, tally_policy policy) {
+  core::Tag* tag = live_tag(id);
+  core::Policy::Kind kind = {};
+  switch (policy & 0xff) {
+    case TALLY_POLICY_FAIL:
+      kind = core::Policy::kFail;
+      break;
+    case TALLY_POLICY_ABORT:
+      kind = core::Policy::kAbort;
+      break;
+    case TALLY_POLICY_WAIT(0):
+      kind = core::Policy::kWait;
+      break;
+    default:
+      tag = nullptr;
+  }
+  if (kind != core::Policy::kWait && policy > TALLY_POLICY_ABORT) tag = nullptr;
+  if (tag == nullptr || policy >> 40 != 0) return result_of(EINVAL);
+  int error = core::set_limit(tag, soft, hard, {kind, static_cast<uint32_t>(policy >> 8)});
+  core::settle_limits();
+  return result_of(error);
+}
+
+int tally_limit_get(tally_tag id, uint64_t* soft, uint64_t* hard, tally_policy* policy) {
+  const core::Tag* tag = core::find_tag(id);
+  if (tag == nullptr) return result_of(EINVAL);
+  auto limit_of = [](uint64_t limit) {
+    return limit == core::Account::kNoLimit ? TALLY_LIMIT_NONE : limit;
+  };
+  core::Policy own = tag->limit.policy.load(std::memory_order_relaxed);
+  if (soft != nullptr) *soft = limit_of(tag->limit.soft.load(std::memory_order_relaxed));
+  if (hard != nullptr) *hard = limit_of(tag->account().limit());
+  if (policy != nullptr) {
+    *policy = own.kind == core::Policy::kWait    ? TALLY_POLICY_WAIT(own.wait_ms)
+              : own.kind == core::Policy::kAbort ? TALLY_POLICY_ABORT
+                                                 : TALLY_POLICY_FAIL;
+  }
+  return 0;
+}
+
+int tally_pressure(tally_tag id) {
+  auto level = core::Pressure::kNormal;
+  for (const core::Tag* tag = core::find_tag(id); tag != nullptr; tag = tag->parent) {
+    core::Pressure own = tag->limit.level.load(std::memory_order_relaxed);
+    if (own > level) level = own;
+  }
+  return static_cast<int>(level);
+}
+
+int tally_on_pressure(tally_tag id, tally_pressure_fn fn, void* arg,
+                      const tally_pressure_options* options) {
+  constexpr uint32_t kAll = 7, kIntervalMs = 10;
+  core::Tag* tag = live_tag(id);
+  bool is_sound =
+      options == nullptr || (options->size >= sizeof *options && (options->levels & ~kAll) == 0);
+  if (tag == nullptr || fn == nullptr || !is_sound) return result_of(EINVAL);
+  uint32_t levels = options == nullptr || options->levels == 0 ? kAll : options->levels;
+  uint32_t interval =
+      options == nullptr || options->interval_ms == 0 ? kIntervalMs : options->interval_ms;
+  return result_of(core::add_listener(tag, fn, arg, levels, interval) ? 0 : ENOMEM);
+}
+
+int tally_off_pressure(tally_tag id, tally_pressure_fn fn, void* arg) {
+  core::Tag* tag = core::find_tag(id);
+  if (tag == nullptr) return result_of(EINVAL);
+  return result_of(core::remove_listener(tag, fn, arg) ? 0 : ENOENT);
+}
+
+int tally_charge(tally_tag id, size_t bytes) {
+  core::Tag* tag = live_tag(id);
+  return tag == nullptr ? -1 : result_of(core::charge_foreign(tag, bytes));
+}
+
+int tally_uncharge(tally_tag id, size_t bytes) {
+  core::Tag* tag = core::find_tag(id);
+  return result_of(tag == nullptr ? EINVAL : core::uncharge_foreign(tag, bytes));
 }
 
 void tally_free(void* p) { core::release_block(p); }

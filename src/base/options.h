@@ -17,8 +17,10 @@ struct Options {
   uint32_t purge_ms = 1000;
   int dump_signal = 0;  // 0: none
   char dump_path[kOptionPathMax] = "/tmp/tally-%p.json";
+  char log_path[kOptionPathMax] = "";  // of lines about limits; empty: stderr
   HugePages thp = HugePages::kNever;
-  bool report = false;                    // at exit
+  size_t reserve = 64 * 1024;  // of a limit, for who unwinds from a failure; at most 1/16 of it
+  bool report = false;         // at exit
   char report_path[kOptionPathMax] = "";  // empty: a table on stderr
 };
 

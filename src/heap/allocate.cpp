@@ -5,7 +5,7 @@
 
 #include "base/math.h"
 #include "heap/large.h"
-#include "heap/purge.h"
+#include "heap/relief.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "os/os.h"
@@ -18,24 +18,13 @@ void* out_of_memory() {
   return nullptr;
 }
 
-// The heap to serve from, by the running thread, for this tag or the one in force. nullptr, and
-// errno: no memory, or the tag was retired since the caller looked.
-Heap* heap_for(const RunningThread& running, Tag* tag) {
-  if (running.get() == nullptr) return static_cast<Heap*>(out_of_memory());
-  auto find = [&] { return tag == nullptr ? running.current_heap() : running.heap_if_live(tag); };
-  Heap* heap = find();
-  if (heap != nullptr) return heap;
-  bool retired = tag != nullptr && !tag->is_live();
-  if (!retired && make_room()) heap = find();
-  if (heap == nullptr) errno = retired ? EINVAL : ENOMEM;
-  return heap;
-}
-
-void* allocate_large_in(Heap* heap, size_t alignment, size_t n, bool* zeroed) {
-  Tag* tag = heap->tag.load(std::memory_order_relaxed);
-  void* block = allocate_large(tag, n, alignment, zeroed);
-  return block != nullptr ? block : out_of_memory();
-}
+// What is asked for. `tag` nullptr: the one in force.
+struct Request {
+  Tag* tag;
+  size_t n;
+  size_t alignment = kMinAlignment;
+  bool has_block = false;  // the caller holds a block of the tag, which may be retired
+};
 
 // The smallest class whose blocks are long enough and so aligned; kClasses if there is none.
 unsigned aligned_class(size_t alignment, size_t n) {
@@ -52,44 +41,74 @@ bool is_current(const Heap* heap) {
 }
 
 void* pop(Heap* heap, unsigned c, size_t requested) {
-  if (heap->classes[c].list == nullptr && !refill(heap, c)) {
-    // What is kept for later may be what is missing.
-    if (!make_room() || !refill(heap, c)) return out_of_memory();
-  }
+  if (heap->classes[c].list == nullptr && !refill(heap, c)) return nullptr;
   return heap->pop<sizeof(Heap::Class) / kClassTableUnit, false>(c * kClassTableUnit, requested);
 }
 
-}  // namespace
-
-void* allocate_in(Heap* heap, size_t n) {
-  if (TALLY_LIKELY(n <= kMediumMax)) return pop(heap, class_of(max_of(n, 1)), n);
-  bool zeroed;
-  return allocate_large_in(heap, kMinAlignment, n, &zeroed);
+// nullptr: no memory.
+Heap* heap_for(const RunningThread& running, const Request& request) {
+  if (running.get() == nullptr) return nullptr;
+  if (request.tag == nullptr) return running.current_heap();
+  if (request.has_block) return running.heap_of_block(request.tag);
+  return running.heap_if_live(request.tag);
 }
+
+// From the heap, or the tag's memory for large blocks. nullptr: no memory.
+void* allocate_in(Heap* heap, const Request& request, bool* zeroed) {
+  unsigned c = aligned_class(request.alignment, request.n);
+  if (c < kClasses) return pop(heap, c, request.n);
+  Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  return allocate_large(tag, request.n, request.alignment, zeroed);
+}
+
+// The way of all requests that do not find their block at hand. nullptr, and errno.
+TALLY_NOINLINE void* serve(const Request& request, bool* zeroed) {
+  *zeroed = false;
+  if (request.n > PTRDIFF_MAX || request.alignment > PTRDIFF_MAX / 2) return out_of_memory();
+  Relief relief(request.n);
+  void* block = nullptr;
+  bool is_first = true;
+  do {
+    RunningThread running;
+    Heap* heap = heap_for(running, request);
+    if (heap != nullptr) {
+      Tag* tag = heap->tag.load(std::memory_order_relaxed);
+      if (TALLY_UNLIKELY(tag->fault != nullptr) && is_first && tag->fault->strikes(request.n))
+        break;
+      is_first = false;
+      block = allocate_in(heap, request, zeroed);
+    } else if (request.tag != nullptr && !request.has_block && !request.tag->is_live()) {
+      errno = EINVAL;  // retired since the caller looked
+      return nullptr;
+    }
+  } while (TALLY_UNLIKELY(block == nullptr) && relief.help());
+  settle_limits();
+  return TALLY_LIKELY(block != nullptr) ? block : out_of_memory();
+}
+
+}  // namespace
 
 TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
   // Medium blocks come here each time.
   Heap* known = tls.heap;
   if (n - 1 < kMediumMax && (known->classes[class_of(n)].list != nullptr || is_current(known))) {
-    return pop(known, class_of(n), n);
+    if (void* block = pop(known, class_of(n), n)) {
+      settle_limits();
+      return block;
+    }
   }
-  RunningThread running;
-  Heap* heap = heap_for(running, nullptr);
-  return heap != nullptr ? allocate_in(heap, n) : nullptr;
+  bool zeroed;
+  return serve({.tag = nullptr, .n = n}, &zeroed);
 }
 
 void* allocate_tagged(Tag* tag, size_t n) {
-  RunningThread running;
-  Heap* heap = heap_for(running, tag);
-  if (heap == nullptr) return nullptr;
-  void* block = allocate_from(heap, n);
-  return block != nullptr ? block : allocate_in(heap, n);
+  bool zeroed;
+  return serve({.tag = tag, .n = n}, &zeroed);
 }
 
 void* allocate_beside(Tag* tag, size_t n) {
-  RunningThread running;
-  Heap* heap = running.get() == nullptr ? nullptr : running.heap_of_block(tag);
-  return heap != nullptr ? allocate_in(heap, n) : out_of_memory();
+  bool zeroed;
+  return serve({.tag = tag, .n = n, .has_block = true}, &zeroed);
 }
 
 void* allocate_aligned(Tag* tag, size_t alignment, size_t n) {
@@ -97,24 +116,14 @@ void* allocate_aligned(Tag* tag, size_t alignment, size_t n) {
   if (tag == nullptr && c < kClasses && tls.heap->classes[c].list != nullptr) {
     return pop(tls.heap, c, n);
   }
-  RunningThread running;
-  Heap* heap = heap_for(running, tag);
-  if (heap == nullptr) return nullptr;
-  if (c < kClasses) return pop(heap, c, n);
   bool zeroed;
-  return allocate_large_in(heap, alignment, n, &zeroed);
+  return serve({.tag = tag, .n = n, .alignment = alignment}, &zeroed);
 }
 
 void* allocate_zeroed(Tag* tag, size_t n) {
-  if (n <= kMediumMax) {
-    void* block = tag == nullptr ? allocate(n) : allocate_tagged(tag, n);
-    return block == nullptr ? nullptr : memset(block, 0, n);
-  }
-  RunningThread running;
-  Heap* heap = heap_for(running, tag);
-  if (heap == nullptr) return nullptr;
-  bool zeroed;
-  void* block = allocate_large_in(heap, kMinAlignment, n, &zeroed);
+  bool zeroed = false;
+  void* block =
+      tag == nullptr && n <= kMediumMax ? allocate(n) : serve({.tag = tag, .n = n}, &zeroed);
   return block == nullptr || zeroed ? block : memset(block, 0, n);
 }
 

@@ -5,9 +5,10 @@
 //     allocate_from(tls.heap, n)     pops heap->classes[class of n].list and counts: 14 instructions to 128 bytes
 //     allocate_slow(n)               the list is empty, n > kSmallMax, n = 0, or the first call
 //       RunningThread                heap/thread.h: makes the thread and its heap known
-//       allocate_in(heap, n)
+//       serve(request)
 //         refill(heap, class)        heap/slab_ops.h: from a slab of the heap, an orphan's, or a new one
 //         allocate_large(tag, n)     heap/large.h: n > kMediumMax
+//         Relief                     heap/relief.h: when a limit or the system refused
 // clang-format on
 #pragma once
 
@@ -20,7 +21,6 @@ namespace tally::core {
 
 // nullptr with errno ENOMEM. Any size; 0 is served as 1.
 void* allocate_slow(size_t n) noexcept;
-void* allocate_in(Heap* heap, size_t n);
 // As allocate_slow under a tag. nullptr with EINVAL if it has been retired.
 void* allocate_tagged(Tag* tag, size_t n);
 // As allocate_slow under the tag of a block that the caller holds: retired or not, it goes on.

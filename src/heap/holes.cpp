@@ -72,12 +72,19 @@ class BlockSet {
   uint64_t words_[kMaxBlocks / 64] = {};
 };
 
-void charge(Slab* slab, uint64_t holes, size_t granule, bool back) {
-  size_t bytes = static_cast<size_t>(std::popcount(holes)) * granule;
-  Tag* tag = slab->heap.load(std::memory_order_relaxed)->tag.load(std::memory_order_relaxed);
-  size_t have = slab->bytes.load(std::memory_order_relaxed);
-  slab->bytes.store(back ? have + bytes : have - bytes, std::memory_order_relaxed);
-  back ? tag->charge(bytes) : tag->uncharge(bytes);
+Tag* tag_of(const Slab* slab) {
+  return slab->heap.load(std::memory_order_relaxed)->tag.load(std::memory_order_relaxed);
+}
+
+size_t bytes_of(uint64_t holes, const Layout& layout) {
+  return static_cast<size_t>(std::popcount(holes)) * layout.granule();
+}
+
+// Holes are to be memory again. False: a limit refuses.
+bool commit(Slab* slab, size_t bytes) {
+  if (!tag_of(slab)->charge(bytes)) return false;
+  slab->bytes.store(slab->bytes.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
+  return true;
 }
 
 // Granules that none but these blocks lie in, and that are no holes yet.
@@ -138,28 +145,32 @@ size_t dig_holes(Slab* slab) {
     }
   }
   slab->free = next;
-  charge(slab, given, layout.granule(), false);
-  return static_cast<size_t>(std::popcount(given)) * layout.granule();
+  size_t bytes = bytes_of(given, layout);
+  slab->bytes.store(slab->bytes.load(std::memory_order_relaxed) - bytes, std::memory_order_relaxed);
+  tag_of(slab)->uncharge(bytes);
+  return bytes;
+}
+
+size_t dig_holes_of(Heap* heap) {
+  size_t bytes = 0;
+  for (const Heap::Store& store : heap->store) {
+    for (Slab* slab = store.available; slab != nullptr; slab = slab->next) bytes += dig_holes(slab);
+  }
+  return bytes;
 }
 
 size_t dig_all_holes(Thread* thread) {
   size_t bytes = 0;
-  thread->for_each_heap([&](Heap* heap) {
-    for (const Heap::Store& store : heap->store) {
-      for (Slab* slab = store.available; slab != nullptr; slab = slab->next) {
-        bytes += dig_holes(slab);
-      }
-    }
-  });
+  thread->for_each_heap([&](Heap* heap) { bytes += dig_holes_of(heap); });
   return bytes;
 }
 
-void fill_hole(Slab* slab, Block* last) {
+bool fill_hole(Slab* slab, Block* last) {
   Layout layout(slab);
   Block** end = last == nullptr ? &slab->free : &last->next;
-  uint64_t before = slab->holes;
   size_t bytes = 0;
   while (slab->holes != 0 && bytes < kBatchBytes) {
+    if (!commit(slab, layout.granule())) break;
     auto hole = static_cast<unsigned>(std::countr_zero(slab->holes));
     slab->holes &= slab->holes - 1;
     for (uint32_t i = layout.first_in(hole); i <= layout.last_in(hole); ++i) {
@@ -171,7 +182,7 @@ void fill_hole(Slab* slab, Block* last) {
     }
   }
   *end = nullptr;
-  charge(slab, before & ~slab->holes, layout.granule(), true);
+  return bytes != 0;
 }
 
 const Block* find_in_hole(const Slab* slab) {
@@ -183,15 +194,15 @@ const Block* find_in_hole(const Slab* slab) {
   return block;
 }
 
-void forget_holes(Slab* slab) {
-  if (slab->holes == 0) return;
-  charge(slab, slab->holes, Layout(slab).granule(), true);
+bool forget_holes(Slab* slab) {
+  if (slab->holes != 0 && !commit(slab, bytes_of(slab->holes, Layout(slab)))) return false;
   slab->holes = 0;
   slab->in_holes = 0;
+  return true;
 }
 
 uint32_t next_event(const Slab* slab, uint32_t out) {
-  if (meta::process.now.load(std::memory_order_relaxed) < kLeastFootprint) return 0;
+  if (meta::process.held() < kLeastFootprint) return 0;
   // With a block out for each page, a third of the pages have none.
   size_t pages = slab->capacity * size_t{slab->block_size} / os::page_size();
   if (pages < 2) return 0;

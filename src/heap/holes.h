@@ -14,14 +14,17 @@ namespace tally::core {
 
 // Gives back what only free blocks lie in. Returns the bytes.
 size_t dig_holes(Slab* slab);
-// In all slabs of a thread that have blocks to give.
+// In all slabs that have blocks to give, of a heap, of a thread.
+size_t dig_holes_of(Heap* heap);
 size_t dig_all_holes(Thread* thread);
-// Puts blocks of some holes on the free list, behind `last` of it. There is a hole.
-void fill_hole(Slab* slab, Block* last);
+// Puts blocks of some holes on the free list, behind `last` of it. There is a hole. False: a limit
+// refuses.
+bool fill_hole(Slab* slab, Block* last);
 // A block on the free list that lies in a hole: it was freed twice. nullptr: there is none.
 const Block* find_in_hole(const Slab* slab);
-// All of the slab's blocks are back, and its list is about to be built anew.
-void forget_holes(Slab* slab);
+// All of the slab's blocks are back, and its list is about to be built anew. False: a limit refuses
+// the memory, and nothing is changed.
+bool forget_holes(Slab* slab);
 
 // The event, in blocks out, that comes after `out` as a slab empties: 0 is the last.
 uint32_t next_event(const Slab* slab, uint32_t out);

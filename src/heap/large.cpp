@@ -4,6 +4,7 @@
 
 #include "base/math.h"
 #include "heap/purge.h"
+#include "heap/relief.h"
 #include "memory/chunk.h"
 #include "memory/span.h"
 #include "os/os.h"
@@ -25,10 +26,15 @@ Slab* take(size_t bytes, size_t alignment, bool* zeroed) {
 void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   if (n > PTRDIFF_MAX || alignment > PTRDIFF_MAX / 2) return nullptr;
   size_t bytes = round_up(max_of(n, 1), os::page_size());
+  // Asked before, as a mapping costs more than a refusal should; and charged after, so that what
+  // the system refuses is in no peak.
+  if (!tag->may_charge(bytes)) return nullptr;
   Slab* slab = take(bytes, alignment, zeroed);
-  if (slab == nullptr && make_room()) slab = take(bytes, alignment, zeroed);
   if (slab == nullptr) return nullptr;
-  tag->charge(bytes);
+  if (!tag->charge(bytes)) {
+    slab->slots != 0 ? give_run(slab) : give_span(slab);
+    return nullptr;
+  }
   SlabKind kind = slab->slots != 0 ? SlabKind::kRun : SlabKind::kSpan;
   slab->block_size = 0;
   slab->bytes.store(bytes, std::memory_order_relaxed);
@@ -59,6 +65,7 @@ void free_large(Slab* slab) {
   tag->large_live_blocks.fetch_sub(1, std::memory_order_relaxed);
   tag->uncharge(bytes);
   purge_tick();
+  settle_limits();
 }
 
 void* resize_large(Slab* slab, size_t n) {
@@ -67,6 +74,7 @@ void* resize_large(Slab* slab, size_t n) {
   size_t bytes = round_up(max_of(n, 1), os::page_size());
   Tag* tag = find_tag(slab->what().tag);
   if (bytes == old_bytes) return slab->start;
+  if (bytes > old_bytes && !tag->reserve(bytes - old_bytes)) return nullptr;
   bool ok = false;
   if (slab->slots == 0) {
     // Much smaller ones move into a chunk, so that a mapping is not held for little.
@@ -77,13 +85,17 @@ void* resize_large(Slab* slab, size_t n) {
     if (slots < slab->slots) shrink_run(slab, slots);
     ok = slots <= slab->slots || grow_run(slab, slots, &zeroed);
   }
-  if (!ok) return nullptr;
-  if (bytes > old_bytes) tag->charge(bytes - old_bytes);
+  if (!ok) {
+    if (bytes > old_bytes) tag->unreserve(bytes - old_bytes);
+    return nullptr;
+  }
+  if (bytes > old_bytes) tag->own.add(bytes - old_bytes);
   // What callers ask for more is asked for; what they ask for less was asked for before.
   if (n > old_bytes) tag->large_requested.fetch_add(n - old_bytes, std::memory_order_relaxed);
   slab->bytes.store(bytes, std::memory_order_relaxed);
   tag->large_live_bytes.fetch_add(bytes - old_bytes, std::memory_order_relaxed);
   if (bytes < old_bytes) tag->uncharge(old_bytes - bytes);
+  settle_limits();
   return slab->start;
 }
 

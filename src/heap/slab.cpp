@@ -6,6 +6,7 @@
 #include "heap/holes.h"
 #include "heap/misuse.h"
 #include "heap/purge.h"
+#include "heap/relief.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "memory/address_map.h"
@@ -155,18 +156,29 @@ uint32_t little(const Slab* slab) {
   return static_cast<uint32_t>(max_of(min_of(kLongBatchBytes / slab->block_size, 16), 1));
 }
 
-// Links never-used blocks behind `last` of slab->free: a batch.
-void carve(Heap* heap, Slab* slab, Block* last) {
+// Memory for the slab's first `end` blocks. False: a limit refuses.
+bool commit(Heap* heap, Slab* slab, uint32_t end) {
+  size_t have = slab->bytes.load(std::memory_order_relaxed);
+  // There is no hole.
+  size_t need = round_up(size_t{end} * slab->block_size, os::page_size());
+  if (need <= have) return true;
+  if (!heap->tag.load(std::memory_order_relaxed)->charge(need - have)) return false;
+  slab->bytes.store(need, std::memory_order_relaxed);
+  return true;
+}
+
+// Links never-used blocks behind `last` of slab->free: a batch, or near a limit those of a page.
+// False: a limit refuses.
+bool carve(Heap* heap, Slab* slab, Block* last) {
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
   size_t bytes = slab->block_size > kBatchBytes / 2 ? kLongBatchBytes : kBatchBytes;
   uint32_t batch = static_cast<uint32_t>(max_of(bytes / slab->block_size, 1));
   uint32_t end = static_cast<uint32_t>(min_of(carved + batch, slab->capacity));
-  size_t have = slab->bytes.load(std::memory_order_relaxed);
-  // There is no hole.
-  size_t need = round_up(size_t{end} * slab->block_size, os::page_size());
-  if (need > have) {
-    heap->tag.load(std::memory_order_relaxed)->charge(need - have);
-    slab->bytes.store(need, std::memory_order_relaxed);
+  if (!commit(heap, slab, end)) {
+    size_t least = round_up(size_t{carved + 1} * slab->block_size, os::page_size());
+    end = static_cast<uint32_t>(min_of(least / slab->block_size, end));
+    if (!commit(heap, slab, end)) return false;
+    limits_met.refused = nullptr;
   }
   Block* next = nullptr;
   for (uint32_t i = end; i-- > carved;) {
@@ -176,15 +188,23 @@ void carve(Heap* heap, Slab* slab, Block* last) {
   }
   (last == nullptr ? slab->free : last->next) = next;
   slab->carved.store(end, std::memory_order_relaxed);
+  return true;
 }
 
-// Too little of the slab is free for a step of the slow path to be worth it.
+const Tag* tag_of(const Slab* slab) {
+  const Heap* heap = slab->heap.load(std::memory_order_relaxed);
+  return heap->tag.load(std::memory_order_relaxed);
+}
+
+// Too little of the slab is free for a step of the slow path to be worth it; where a limit is
+// short, nothing.
 bool is_nearly_full(const Slab* slab) {
   uint32_t out = slab->level.out();
   uint32_t back = slab->remote.count();
   // More back than were out: it is for collect to say.
   return slab->carved.load(std::memory_order_relaxed) == slab->capacity && back <= out &&
-         out - back > slab->wake_level();
+         out - back > slab->wake_level() &&
+         (out - back == slab->capacity || !tag_of(slab)->is_short());
 }
 
 // Whoever frees enough of the slab makes it available again. The store and the look at `remote`
@@ -262,20 +282,26 @@ bool is_scattered(const Slab* slab) {
   return false;
 }
 
-// An empty slab that was kept. The caller owns it.
-void use_again(Heap* heap, unsigned c, Slab* slab) {
+// An empty slab that was kept. The caller owns it. False: it is none any more, as a limit refuses
+// what its holes would take.
+bool use_again(Heap* heap, unsigned c, Slab* slab) {
+  bool sound = slab->all_back();
+  bool as_it_is = sound && !is_scattered(slab);
+  if (!as_it_is && !forget_holes(slab) && sound) {
+    release(slab);
+    return false;
+  }
   unlink(heap, c, slab);
   link(&heap->store[c].available, slab);
   end_keeping(slab);
-  bool sound = slab->all_back();
-  if (sound && !is_scattered(slab)) return;
+  if (as_it_is) return true;
   RemoteList::Taken taken = slab->remote.take();
   // More came back than was out.
   if (!sound) misuse_double_free(taken.first != nullptr ? taken.first : slab->free, slab);
   slab->free = nullptr;
-  forget_holes(slab);
   slab->carved.store(0, std::memory_order_relaxed);
   slab->level.set(0, 0);
+  return true;
 }
 
 // All that is free in the slab, and others of its blocks behind it if that is little.
@@ -307,7 +333,8 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
 bool look_at(Heap* heap, Slab* slab, bool orphan) {
   unsigned c = slab->what().size_class;
   if (slab->all_back()) {
-    if (heap->tag.load(std::memory_order_relaxed)->is_live() && !orphan && may_keep()) {
+    const Tag* tag = tag_of(slab);
+    if (tag->is_live() && !orphan && may_keep() && !tag->is_pressed()) {
       keep_empty(heap, c, slab);
     } else {
       release(slab);
@@ -325,72 +352,6 @@ bool look_at(Heap* heap, Slab* slab, bool orphan) {
 bool is_done(const Heap* heap) {
   return heap->slabs == 0 && !heap->tag.load(std::memory_order_relaxed)->is_live();
 }
-
-// The slab may be empty, or worth allocating from again: its thread is to look at it. Whoever finds
-// it in the list already has pushed before the thread takes it off, and looks. (It may have become
-// something else since the push: what its thread finds then holds for what it is.) The caller holds
-// a lock that a fork waits for, so that the child's copy of the list is whole.
-void wake(Slab* slab) {
-  Heap* heap = slab->heap.load(std::memory_order_acquire);
-  if (heap == nullptr || slab->woken.exchange(true, std::memory_order_seq_cst)) return;
-  Thread* thread = heap->thread.load(std::memory_order_relaxed);
-  Slab* first = thread->woken.load(std::memory_order_relaxed);
-  do {
-    slab->next_woken = first;
-  } while (!thread->woken.compare_exchange_weak(first, slab, std::memory_order_seq_cst,
-                                                std::memory_order_relaxed));
-  // An orphan has nobody else who would. Locks of others are only tried, as one is held; whoever
-  // has it looks, or the purge does.
-  if (!thread->orphan.load(std::memory_order_seq_cst) || !thread->lock.try_acquire()) return;
-  if (thread->orphan.load(std::memory_order_relaxed)) look_at_woken(thread);
-  thread->lock.release();
-}
-
-// Sorts blocks by slab, so that each slab is pushed to once for many. While it lives it holds the
-// running thread's lock, as a fork stops who holds one: the child's copies of the lists are whole.
-// (Memory is copied while other threads run, page by page: without a lock the child might see a new
-// head, but not yet the link.)
-class Returns {
- public:
-  ~Returns() {
-    for (Chain& chain : chains_) push(chain);
-  }
-  void add(Slab* slab, Block* block) {
-    Chain& chain = chains_[(address(slab) / sizeof(Slab) ^ address(slab) / kChunkBytes) % kChains];
-    if (chain.slab != slab) {
-      push(chain);
-      chain = {slab, nullptr, block, 0};
-    }
-    block->next = chain.first;
-    chain.first = block;
-    ++chain.count;
-  }
-
- private:
-  struct Chain {
-    Slab* slab;
-    Block* first;
-    Block* last;
-    uint32_t count;
-  };
-  static constexpr size_t kChains = 32;
-
-  static void push(const Chain& chain) {
-    Slab* slab = chain.slab;
-    if (slab == nullptr) return;
-    // Until the push we hold blocks of the slab, and it cannot change what it is.
-    uint32_t wake_level = slab->wake_level();
-    uint32_t returned = slab->remote.push(chain.first, chain.last, chain.count);
-    uint32_t out = slab->level.out();
-    if (out == returned ||
-        (out - returned <= wake_level && slab->parked.load(std::memory_order_seq_cst))) {
-      wake(slab);
-    }
-  }
-
-  LockGuard own_{tls.thread->lock};
-  Chain chains_[kChains] = {};
-};
 
 // A block in hand goes back to a slab of its own thread.
 void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
@@ -420,6 +381,22 @@ Block* look_at_free(Slab* slab, uint32_t little) {
   return last;
 }
 
+void wake(Slab* slab) {
+  Heap* heap = slab->heap.load(std::memory_order_acquire);
+  if (heap == nullptr || slab->woken.exchange(true, std::memory_order_seq_cst)) return;
+  Thread* thread = heap->thread.load(std::memory_order_relaxed);
+  Slab* first = thread->woken.load(std::memory_order_relaxed);
+  do {
+    slab->next_woken = first;
+  } while (!thread->woken.compare_exchange_weak(first, slab, std::memory_order_seq_cst,
+                                                std::memory_order_relaxed));
+  // An orphan has nobody else who would. Locks of others are only tried, as one is held; whoever
+  // has it looks, or the purge does.
+  if (!thread->orphan.load(std::memory_order_seq_cst) || !thread->lock.try_acquire()) return;
+  if (thread->orphan.load(std::memory_order_relaxed)) look_at_woken(thread);
+  thread->lock.release();
+}
+
 void look_at_woken(Thread* thread) {
   if (thread->woken.load(std::memory_order_relaxed) == nullptr) return;
   bool orphan = thread->orphan.load(std::memory_order_relaxed);
@@ -441,19 +418,41 @@ void look_at_woken(Thread* thread) {
   }
 }
 
+uint32_t unpark_all(Thread* thread) {
+  uint32_t looked_at = 0;
+  for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
+       chunk = chunk->next_chunk) {
+    for (Slab& slab : chunk->slabs) {
+      if (slab.owner.load(std::memory_order_relaxed) != thread) continue;
+      if (!slab.parked.load(std::memory_order_relaxed) || is_nearly_full(&slab)) continue;
+      slab.level.set(slab.level.out(), 0);
+      unpark(slab.heap.load(std::memory_order_relaxed), slab.what().size_class, &slab);
+    }
+    looked_at += kSlotsPerChunk / 8;
+  }
+  return looked_at;
+}
+
 bool refill_locked(Heap* heap, unsigned c, bool may_grow) {
+  limits_met.refused = nullptr;
   for (;;) {
     Slab* slab = heap->store[c].available;
     if (slab != nullptr && is_nearly_full(slab)) {
       park(heap, c, slab);
       continue;
     }
-    if (slab == nullptr && (slab = heap->store[c].empty) != nullptr) use_again(heap, c, slab);
+    if (slab == nullptr && (slab = heap->store[c].empty) != nullptr && !use_again(heap, c, slab)) {
+      continue;
+    }
     if (slab == nullptr) slab = steal(heap, c);
     if (slab == nullptr && may_grow) slab = new_slab(heap, c);
     if (slab == nullptr && may_grow) slab = find_parked(heap, c);
     if (slab == nullptr) return false;
     if (hand_free(heap, c, slab)) return true;
+    if (limits_met.refused == nullptr) continue;
+    // An orphan's may have what needs no charge.
+    slab = steal(heap, c);
+    return slab != nullptr && hand_free(heap, c, slab);
   }
 }
 
@@ -491,26 +490,9 @@ void on_level(Slab* slab) noexcept {
       if (out <= slab->capacity / 2) note_sparse(slab);
     }
   }
-  if (!empty) return;
-  purge_tick();
+  if (empty) purge_tick();
   if (emptied_tag != kNoTag) drop_retired_heap(thread, emptied_tag);
-}
-
-void free_remote(Heap* heap, Slab* slab, Block* block) {
-  if (heap == nullptr) {
-    block->next = nullptr;
-    give_foreign(block);
-    return;
-  }
-  unsigned c = slab->what().size_class;
-  block->next = heap->store[c].returns;
-  heap->store[c].returns = block;
-  heap->store[c].returns_count.add(1);
-  uint64_t count = heap->store[c].returns_count.get();
-  if (count * slab->block_size < kReturnBytes) return;
-  heap->store[c].returns = nullptr;
-  heap->store[c].returns_count.set(0);
-  give_foreign(block, count);
+  settle_limits();
 }
 
 Block* flush(Heap* heap, Block* foreign) {
@@ -548,19 +530,6 @@ Block* flush_all(Thread* thread) {
   Block* foreign = nullptr;
   thread->for_each_heap([&](Heap* heap) { foreign = flush(heap, foreign); });
   return foreign;
-}
-
-void give_foreign(Block* list, uint64_t most) {
-  if (list == nullptr) return;
-  {
-    Returns returns;
-    for (; list != nullptr && most != 0; --most) {
-      Block* next = list->next;
-      returns.add(address_map.find(list), list);
-      list = next;
-    }
-  }
-  purge_tick();
 }
 
 unsigned release_empty(Heap* heap, unsigned most) {

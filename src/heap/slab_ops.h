@@ -32,6 +32,15 @@ Block* flush_all(Thread* thread);
 // No lock held. At most so many: a block that was freed twice makes a list a ring.
 void give_foreign(Block* list, uint64_t most = ~uint64_t{0});
 
+// The slab may be empty, or worth allocating from again: its thread is to look at it. Whoever finds
+// it in the list already has pushed before the thread takes it off, and looks. (It may have become
+// something else since the push: what its thread finds then holds for what it is.) The caller holds
+// a lock that a fork waits for, so that the child's copy of the list is whole.
+void wake(Slab* slab);
+// Makes those of the thread's slabs available again that are worth it by now, as their tag has
+// become short of memory. Lock held, by the thread. Returns how much it had to look at.
+uint32_t unpark_all(Thread* thread);
+
 // Sees to the slabs of which others gave blocks back. Lock held.
 void look_at_woken(Thread* thread);
 

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "heap/purge.h"
+#include "heap/relief.h"
 #include "heap/slab_ops.h"
 #include "memory/meta.h"
 #include "os/os.h"
@@ -97,6 +98,7 @@ void on_thread_exit() {
   Thread* thread = tls.thread;
   tls = {&empty_heap, &g_gone};
   if (thread != &g_not_yet && thread != &g_gone) give_thread(thread);
+  settle_limits();
 }
 
 // ---- Heaps of a thread.
@@ -152,6 +154,13 @@ Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
   if (++thread->heap_count > 2 * (thread->bucket_mask + 1)) grow_buckets(thread);
   insert(thread, heap);
   return heap;
+}
+
+// What malloc's fast path is to use. Where failures were asked for, none: each call takes the slow
+// one.
+Heap* fast_heap(Heap* heap) {
+  const Tag* tag = heap->tag.load(std::memory_order_relaxed);
+  return TALLY_LIKELY(tag->fault == nullptr) ? heap : &empty_heap;
 }
 
 bool in_scope(const Thread* thread, const Heap* heap) {
@@ -255,7 +264,7 @@ Heap* RunningThread::current_heap() const {
     heap = heap_if_live(tag);
   } while (heap == nullptr && !tag->is_live());  // retired since; the root never is
   if (heap == nullptr) return nullptr;
-  tls.heap = heap;
+  tls.heap = fast_heap(heap);
   if (thread_->scope == nullptr) thread_->scope = heap;
   return heap;
 }
@@ -288,7 +297,7 @@ int enter_scope(Thread* thread, Heap* heap) {
   thread->outer[thread->depth++] = thread->scope;
   thread->scope = heap;
   thread->tag = tag;
-  tls.heap = heap;
+  tls.heap = fast_heap(heap);
   return 0;
 }
 
@@ -323,7 +332,7 @@ int pop_tag() {
     heap = thread->find_heap(tag->id);
   }
   thread->tag = tag;
-  tls.heap = heap == nullptr ? &empty_heap : heap;
+  tls.heap = heap == nullptr ? &empty_heap : fast_heap(heap);
   return 0;
 }
 

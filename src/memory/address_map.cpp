@@ -23,10 +23,9 @@ bool AddressMap::prepare(const void* p, size_t bytes) {
   for (uintptr_t i = first; i <= last; ++i) {
     Entry& root = root_[i & (kEntries - 1)];
     if (load(root) != 0) continue;
-    if (!reserve()) return false;
+    if (!reserve() || !meta::charge(os::page_size())) return false;
     void* leaf = g_spare_leaf;
     g_spare_leaf = nullptr;
-    meta::charge(os::page_size());
     root.store(address(leaf) - offsetof(AddressMap, no_leaf_) - address(this),
                std::memory_order_release);
   }

@@ -106,17 +106,18 @@ Chunk* refill_hollow() {
 
 Chunk* new_chunk() {
   if (Chunk* chunk = refill_hollow()) return chunk;
+  const size_t header = round_up(sizeof(Chunk), os::page_size());
+  if (!meta::charge(header)) return nullptr;
   auto* chunk = static_cast<Chunk*>(backend::take(kChunkBytes, kChunkBytes));
-  if (chunk == nullptr) return nullptr;
-  if (!address_map.prepare(chunk, kChunkBytes)) {
-    backend::give(chunk, kChunkBytes);
+  if (chunk == nullptr || !address_map.prepare(chunk, kChunkBytes)) {
+    if (chunk != nullptr) backend::give(chunk, kChunkBytes);
+    meta::uncharge(header);
     return nullptr;
   }
   if (wants_huge_pages()) {
     backend::prefer_huge_pages(chunk, kChunkBytes, true);
     chunk->huge.store(true, std::memory_order_relaxed);
   }
-  meta::charge(round_up(sizeof(Chunk), os::page_size()));
   chunk->free_slots = ~uint64_t{0};
   chunk->bin = Chunk::kNoBin;
   rebin(chunk);
@@ -297,8 +298,7 @@ bool wants_huge_pages() {
   // Where time is lost for want of them, and 2 MiB are nothing.
   constexpr uint64_t kAutoLeast = 128 * MiB;
   return options.thp == HugePages::kAlways ||
-         (options.thp == HugePages::kAuto &&
-          meta::process.now.load(std::memory_order_relaxed) >= kAutoLeast);
+         (options.thp == HugePages::kAuto && meta::process.held() >= kAutoLeast);
 }
 
 void keep_pages_small(Chunk* chunk) {
@@ -308,7 +308,8 @@ void keep_pages_small(Chunk* chunk) {
 }
 
 size_t most_waiting() {
-  return max_of(64 * MiB, meta::process.now.load(std::memory_order_relaxed) / 8);
+  // What waits is resident, and a limit of the process's is to hold for that too.
+  return min_of(max_of(64 * MiB, meta::process.held() / 8), meta::process.room());
 }
 
 size_t purge_runs(uint64_t now, bool all) { return purge_dirty(now, all ? SIZE_MAX : 0); }

@@ -10,7 +10,7 @@
 namespace tally::core::meta {
 
 constinit Gauge footprint;
-constinit Gauge process;
+constinit Account process;
 
 namespace {
 
@@ -27,9 +27,18 @@ constinit char* g_end = nullptr;
 constinit FreeNode* g_free[kBuckets] = {};
 constinit std::atomic<size_t> g_used{0};
 
-void add_footprint(size_t bytes) {
+bool add_footprint(size_t bytes) {
+  uint64_t held;
+  // Few, and needed to unwind from a failure as well.
+  if (!process.take(bytes, true, &held)) return false;
+  process.note_peak(held);
   footprint.add(bytes);
-  process.add(bytes);
+  return true;
+}
+
+void sub_footprint(size_t bytes) {
+  footprint.sub(bytes);
+  process.give(bytes);
 }
 
 // What may be released is rounded to a power of two, so that it fits whatever comes after it.
@@ -51,9 +60,11 @@ void* carve(size_t bytes) {
     g_end = region + kRegionBytes;
   }
   char* p = g_next;
-  g_next += bytes;
   size_t page = os::page_size();
-  add_footprint(round_up(address(g_next), page) - round_up(address(p), page));
+  if (!add_footprint(round_up(address(p + bytes), page) - round_up(address(p), page))) {
+    return nullptr;
+  }
+  g_next += bytes;
   g_used.fetch_add(bytes, std::memory_order_relaxed);
   return p;
 }
@@ -69,11 +80,9 @@ void* allocate(size_t bytes) {
   LockGuard guard(lock);
   if (bytes > kRegionBytes / 4) {
     bytes = round_up(bytes, os::page_size());
+    if (!charge(bytes)) return nullptr;
     void* own = backend::take(bytes, os::page_size());
-    if (own != nullptr) {
-      g_used.fetch_add(bytes, std::memory_order_relaxed);
-      add_footprint(bytes);
-    }
+    if (own == nullptr) uncharge(bytes);
     return own;
   }
   if (FreeNode*& head = g_free[bucket_of(bytes)]; head != nullptr) {
@@ -91,20 +100,24 @@ void release(void* p, size_t bytes) {
   LockGuard guard(lock);
   if (bytes > kRegionBytes / 4) {
     bytes = round_up(bytes, os::page_size());
-    if (!backend::give(p, bytes)) return;
-    footprint.sub(bytes);
-    process.sub(bytes);
-  } else {
-    auto* node = static_cast<FreeNode*>(p);
-    node->next = g_free[bucket_of(bytes)];
-    g_free[bucket_of(bytes)] = node;
+    if (backend::give(p, bytes)) uncharge(bytes);
+    return;
   }
+  auto* node = static_cast<FreeNode*>(p);
+  node->next = g_free[bucket_of(bytes)];
+  g_free[bucket_of(bytes)] = node;
   g_used.fetch_sub(bytes, std::memory_order_relaxed);
 }
 
-void charge(size_t bytes) {
+bool charge(size_t bytes) {
+  if (!add_footprint(bytes)) return false;
   g_used.fetch_add(bytes, std::memory_order_relaxed);
-  add_footprint(bytes);
+  return true;
+}
+
+void uncharge(size_t bytes) {
+  g_used.fetch_sub(bytes, std::memory_order_relaxed);
+  sub_footprint(bytes);
 }
 
 size_t used_bytes() { return g_used.load(std::memory_order_relaxed); }

@@ -17,14 +17,15 @@ void* allocate(size_t bytes);
 void release(void* p, size_t bytes);
 // As allocate, for what is never released: not rounded.
 void* allocate_forever(size_t bytes);
-// Metadata that lies elsewhere, in chunk headers and the address map.
-void charge(size_t bytes);
+// Metadata that lies elsewhere, in chunk headers and the address map. False: there may be no more.
+bool charge(size_t bytes);
+void uncharge(size_t bytes);
 
 // Bytes of metadata in use, and bytes of pages that they take.
 size_t used_bytes();
 extern constinit Gauge footprint;
-// Bytes that metadata and all tags take: a gauge of its own, as a sum of peaks is no peak.
-extern constinit Gauge process;
+// Bytes that metadata and all tags take, against the limit of the process: what the root holds.
+extern constinit Account process;
 
 extern constinit Lock lock;
 

@@ -42,14 +42,14 @@ class Lock {
   // In the child, where who waited no longer exists.
   void reset_after_fork() { word_.store(was_held_ ? me() : 0, std::memory_order_relaxed); }
 
- private:
-  // The holder's identity, with this bit if somebody may be asleep.
-  static constexpr uintptr_t kContended = 1;
+  static bool all_held_by_me() { return all_holder_.load(std::memory_order_relaxed) == me(); }
 
   // Distinct for each thread that runs: its thread control block.
   static uintptr_t me() { return reinterpret_cast<uintptr_t>(__builtin_thread_pointer()); }
 
-  static bool all_held_by_me() { return all_holder_.load(std::memory_order_relaxed) == me(); }
+ private:
+  // The holder's identity, with this bit if somebody may be asleep.
+  static constexpr uintptr_t kContended = 1;
 
   // The half of the word that has the bit, which the kernel compares.
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);

@@ -36,6 +36,8 @@ bool read_memory(const void* from, void* to, size_t bytes);
 
 // What the kernel counts as resident; 0 if it does not say.
 size_t resident_bytes();
+// What the process may have: the least limit of its cgroups, else the machine's memory.
+uint64_t memory_bytes(bool* of_cgroup);
 int64_t process_id();
 // Milliseconds since some moment; advances in steps of a few, and may lag by one on another thread.
 uint64_t now_ms();
@@ -57,6 +59,8 @@ bool write_all(int fd, const char* text, size_t length);
 // or nothing. `write` gets a descriptor and `arg`. False if any step failed: `path` is then as
 // before. A device, a FIFO, and a link that the user or root made are written into instead.
 bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg);
+// Adds to the end of a file, which is made if need be. False: it could not.
+bool append_file(const char* path, const char* text, size_t length);
 // Another descriptor for the same file, out of the program's way; -1 if there is none.
 int keep_descriptor(int fd);
 void drop_descriptor(int fd);  // of keep_descriptor
@@ -74,6 +78,10 @@ const char* error_text(int error);
 
 void futex_wait(std::atomic<uint32_t>* word, uint32_t expected);
 void futex_wake_one(std::atomic<uint32_t>* word);
+// As futex_wait, for so long at most.
+void futex_wait_ms(std::atomic<uint32_t>* word, uint32_t expected, uint32_t ms);
+void futex_wake_all(std::atomic<uint32_t>* word);
+void sleep_ms(uint32_t ms);
 void cpu_relax();
 // Once per process, before the first call of arm_thread_exit: `hook` runs on each armed thread as
 // late in its end as can be had. Through libc.

@@ -11,6 +11,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -242,6 +243,71 @@ size_t resident_bytes() {
   return pages * page_size();
 }
 
+namespace {
+
+// The whole of a small file, ended by 0. False: there is none.
+bool read_file(const char* path, char* text, size_t capacity) {
+  long fd = open_file(path, O_RDONLY);
+  if (failed(fd)) return false;
+  size_t used = 0;
+  long got = 1;
+  while (got > 0 && used < capacity - 1) {
+    got = system_call(__NR_read, fd, as_long(text + used), static_cast<long>(capacity - 1 - used));
+    if (got > 0) used += static_cast<size_t>(got);
+  }
+  close_file(fd);
+  text[used] = 0;
+  return true;
+}
+
+// The least limit of a cgroup and those above it. `path` is changed.
+uint64_t least_limit(const char* mount, const char* file, char* path, uint64_t least) {
+  for (;;) {
+    char name[kOptionPathMax], text[32];
+    TextWriter out(name, sizeof name - 1);
+    out.put(mount).put(path).put(file);
+    name[out.used()] = 0;
+    uint64_t limit = 0;
+    if (out.used() == out.length() && read_file(name, text, sizeof text) && text[0] >= '0' &&
+        text[0] <= '9') {
+      for (const char* at = text; *at >= '0' && *at <= '9'; ++at) {
+        limit = limit * 10 + static_cast<uint64_t>(*at - '0');
+      }
+      least = min_of(least, limit);
+    }
+    char* slash = strrchr(path, '/');
+    if (slash == nullptr) return least;
+    *slash = 0;
+  }
+}
+
+}  // namespace
+
+uint64_t memory_bytes(bool* of_cgroup) {
+  struct sysinfo info = {};
+  system_call(__NR_sysinfo, as_long(&info));
+  const uint64_t machine = uint64_t{info.totalram} * info.mem_unit;
+  uint64_t least = machine;
+  char groups[4096];
+  if (!read_file("/proc/self/cgroup", groups, sizeof groups)) groups[0] = 0;
+  // Lines are "0::/path", or of version 1 "7:memory:/path".
+  for (char* line = groups; *line != 0;) {
+    char* end = line + strcspn(line, "\n");
+    bool is_last = *end == 0;
+    *end = 0;
+    if (char* path = strchr(line, '/')) {
+      if (strncmp(line, "0::", 3) == 0) {
+        least = least_limit("/sys/fs/cgroup", "/memory.max", path, least);
+      } else if (strstr(line, ":memory:") != nullptr) {
+        least = least_limit("/sys/fs/cgroup/memory", "/memory.limit_in_bytes", path, least);
+      }
+    }
+    line = is_last ? end : end + 1;
+  }
+  *of_cgroup = least < machine;
+  return least;
+}
+
 int64_t process_id() { return system_call(__NR_getpid); }
 
 uint64_t now_ms() {
@@ -357,6 +423,14 @@ FileId file_id(int fd) {
 
 int last_error() { return t_last_error; }
 
+bool append_file(const char* path, const char* text, size_t length) {
+  long fd = open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0600);
+  if (failed(fd)) return fail(fd);
+  bool ok = write_all(static_cast<int>(fd), text, length);
+  close_file(fd);
+  return ok;
+}
+
 const char* error_text(int error) {
   const char* text = strerrordesc_np(error);
   return text != nullptr ? text : "unknown error";
@@ -367,6 +441,17 @@ void futex_wait(std::atomic<uint32_t>* word, uint32_t expected) {
 }
 void futex_wake_one(std::atomic<uint32_t>* word) {
   system_call(__NR_futex, as_long(word), FUTEX_WAKE_PRIVATE, 1);
+}
+void futex_wait_ms(std::atomic<uint32_t>* word, uint32_t expected, uint32_t ms) {
+  timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+  system_call(__NR_futex, as_long(word), FUTEX_WAIT_PRIVATE, expected, as_long(&time));
+}
+void futex_wake_all(std::atomic<uint32_t>* word) {
+  system_call(__NR_futex, as_long(word), FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+void sleep_ms(uint32_t ms) {
+  std::atomic<uint32_t> nothing{0};
+  futex_wait_ms(&nothing, 0, ms);
 }
 
 void cpu_relax() {

@@ -6,52 +6,17 @@
 #include "base/options.h"
 #include "base/text.h"
 #include "os/os.h"
+#include "runtime/limit_options.h"
+#include "runtime/parse.h"
 
 namespace tally::core {
 namespace {
-
-// A stretch of the environment; not terminated.
-struct Text {
-  const char* start;
-  size_t length;
-
-  bool is(const char* other) const {
-    return strlen(other) == length && memcmp(start, other, length) == 0;
-  }
-};
-
-bool same_letters(Text name, const char* key) {
-  if (strlen(key) != name.length) return false;
-  for (size_t i = 0; i < name.length; ++i) {
-    char c = name.start[i];
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    if (c != key[i]) return false;
-  }
-  return true;
-}
 
 bool is_one_of(Text value, const char* const (&words)[4]) {
   for (const char* word : words) {
     if (same_letters(value, word)) return true;
   }
   return false;
-}
-
-bool has_only_digits(Text value) {
-  for (size_t i = 0; i < value.length; ++i) {
-    if (value.start[i] < '0' || value.start[i] > '9') return false;
-  }
-  return value.length != 0;
-}
-
-bool read_number(Text value, uint64_t most, uint64_t* number) {
-  if (!has_only_digits(value)) return false;
-  *number = 0;
-  for (size_t i = 0; i < value.length; ++i) {
-    *number = *number * 10 + static_cast<uint64_t>(value.start[i] - '0');
-    if (*number > most) return false;
-  }
-  return true;
 }
 
 bool copy_path(Text value, char (&path)[kOptionPathMax]) {
@@ -96,6 +61,15 @@ bool set_purge_ms(Text value) {
   return true;
 }
 
+bool set_log(Text value) { return copy_path(value, options.log_path); }
+
+bool set_reserve(Text value) {
+  uint64_t bytes;
+  if (!read_size(value, &bytes) || bytes > uint64_t{1} << 30) return false;
+  options.reserve = bytes;
+  return true;
+}
+
 bool set_report(Text value) {
   bool on = is_one_of(value, {"1", "yes", "true", "on"});
   bool off = is_one_of(value, {"0", "no", "false", "off"});
@@ -132,40 +106,30 @@ constexpr Option kOptions[] = {
     {"check", set_check, "0 or 1"},
     {"dump_path", set_dump_path, "a path of at most 511 bytes, in which %p is the process id"},
     {"dump_signal", set_dump_signal, "a signal, such as USR2 or 12"},
+    {"fault", set_fault_option,
+     "TAG:nth=N, TAG:p=0.001:seed=N or TAG:above=BYTES, and more after a comma"},
+    {"limit", set_limit_option, kLimitAccepts},
+    {"limits", set_limits_option,
+     "TAG=SIZE, and what follows a TALLY_LIMIT, and more after a comma"},
+    {"log", set_log, "a path of at most 511 bytes"},
     {"on_corruption", set_on_corruption, "abort or report"},
     {"purge_ms", set_purge_ms, "milliseconds, 0 to 3600000"},
     {"report", set_report, "0, 1, or a path, in which %p is the process id"},
+    {"reserve", set_reserve, "a size, such as 64K, at most 1G"},
     {"thp", set_thp, "never, auto or always"},
 };
 
-// "TALLY_PURGE_MS=abc" or "TALLY_CONF purge_ms:abc", as the user wrote it.
-void complain(const char* prefix, Text what, void (*rest)(TextWriter&, const Option*),
-              const Option* option) {
-  char buffer[512];
-  TextWriter out(buffer, sizeof buffer - 1);
-  out.put("tally: ").put(prefix);
-  for (size_t i = 0; i < min_of(what.length, 200); ++i) {
-    auto c = static_cast<unsigned char>(what.start[i]);
-    out.put(c < 0x20 || c == 0x7f ? '?' : what.start[i]);  // the terminal is not ours to control
-  }
-  out.put(": ");
-  rest(out, option);
-  size_t length = out.used();
-  buffer[length++] = '\n';
-  os::write_all(2, buffer, length);
-}
-
-void put_known(TextWriter& out, const Option*) {
+void complain_of_unknown(const char* prefix, Text name) {
+  char known[256];
+  TextWriter out(known, sizeof known - 1);
   out.put("unknown option (known: ");
   for (const Option& option : kOptions) {
     if (&option != kOptions) out.put(", ");
     out.put(option.key);
   }
   out.put(')');
-}
-
-void put_expected(TextWriter& out, const Option* option) {
-  out.put("expected ").put(option->accepts);
+  known[out.used()] = 0;
+  complain(prefix, name, known);
 }
 
 // `pair` is the whole "name=value" or "key:value", of which the first `name` bytes are the name.
@@ -175,16 +139,10 @@ void apply(const char* prefix, Text pair, size_t name_length) {
   Text value = {pair.start + name_length + 1, has_value ? pair.length - name_length - 1 : 0};
   for (const Option& option : kOptions) {
     if (!same_letters(name, option.key)) continue;
-    if (!has_value || !option.set(value)) complain(prefix, pair, put_expected, &option);
+    if (!has_value || !option.set(value)) complain_expected(prefix, pair, option.accepts);
     return;
   }
-  complain(prefix, name, put_known, nullptr);
-}
-
-size_t find(Text text, char c) {
-  const void* at = memchr(text.start, c, text.length);
-  return at == nullptr ? text.length
-                       : static_cast<size_t>(static_cast<const char*>(at) - text.start);
+  complain_of_unknown(prefix, name);
 }
 
 Text without_spaces(Text text) {

@@ -22,12 +22,16 @@ bool write_table(int fd, void* /*unused*/) { return render_to_fd(render_table, f
 constinit os::FileId g_stderr;  // as the program found it
 constinit int g_stderr_copy = -1;
 
+}  // namespace
+
 // The descriptor by which the program's stderr can still be reached; -1 if there is none, as where
 // it had none. It may have closed both by now, and given their numbers to files of its own.
-int find_stderr() {
+int program_stderr() {
   if (os::file_id(g_stderr_copy) == g_stderr) return g_stderr_copy;
   return os::file_id(2) == g_stderr ? 2 : -1;
 }
+
+namespace {
 
 // Not inlined: its buffer would lie on the stack while a dump is written.
 TALLY_NOINLINE void complain(const char* option, const char* verb, const char* object) {
@@ -35,7 +39,7 @@ TALLY_NOINLINE void complain(const char* option, const char* verb, const char* o
   TextWriter line(buffer, sizeof buffer);
   line.put("tally: ").put(option).put(": cannot ").put(verb).put(' ').put(object).put(": ");
   line.put(os::error_text(os::last_error())).put('\n');
-  os::write_all(find_stderr(), buffer, line.used());
+  os::write_all(program_stderr(), buffer, line.used());
 }
 
 void write_report(const char* option, const char* pattern) {
@@ -67,7 +71,7 @@ void prepare_report() {
 void report_at_exit() {
   if (!options.report) return;
   if (options.report_path[0] == 0) {
-    render_to_fd(render_table, find_stderr());
+    render_to_fd(render_table, program_stderr());
   } else {
     write_report("TALLY_REPORT", options.report_path);
   }

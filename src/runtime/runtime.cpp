@@ -4,6 +4,7 @@
 #include "memory/chunk.h"
 #include "memory/meta.h"
 #include "os/os.h"
+#include "runtime/limit_options.h"
 #include "runtime/options.h"
 #include "runtime/report.h"
 
@@ -24,6 +25,7 @@ void for_each_lock(Step step) {
     step(thread->lock);
   }
   step(central);
+  step(limits_lock);
   step(meta::lock);
 }
 
@@ -42,6 +44,7 @@ void after_fork_in_child() {
   // they are: nobody allocates from them, blocks are freed to them as ever, and a slab whose last
   // block comes back is released.
   TagReader::count.store(0, std::memory_order_relaxed);
+  forget_other_threads_at_limits();
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
   let_go_of_stderr();
@@ -51,6 +54,7 @@ void after_fork_in_child() {
 // constructors run.
 __attribute__((constructor(101))) void on_load() {
   read_options();
+  apply_limits();
   prepare_report();
   RunningThread first;  // so that nothing of ours is left to do in the middle of the program
   prepare_dumps();

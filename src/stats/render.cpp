@@ -56,11 +56,18 @@ class Object {
   }
   void number(const char* name, uint64_t value) { key(name).number(value); }
   void string(const char* name, const char* value) { put_string(key(name), value); }
+  void limit(const char* name, uint64_t bytes) {
+    bytes == TALLY_LIMIT_NONE ? key(name).put("null") : key(name).number(bytes);
+  }
 
  private:
   TextWriter& out_;
   bool first_ = true;
 };
+
+const char* name_of_pressure(uint32_t level) {
+  return level == TALLY_PRESSURE_HARD ? "hard" : level == TALLY_PRESSURE_SOFT ? "soft" : "normal";
+}
 
 void put_tag(TextWriter& out, const tally_stats_t& tag) {
   Object object(out);
@@ -80,6 +87,16 @@ void put_tag(TextWriter& out, const tally_stats_t& tag) {
   object.number("requested_bytes", tag.own.requested_bytes);
   object.number("large_live_bytes", tag.own.large_live_bytes);
   object.number("large_live_blocks", tag.own.large_live_blocks);
+  object.number("charged_bytes", tag.own.charged_bytes);
+  // What the limits are about.
+  object.number("held_bytes", tag.total.footprint_bytes);
+  object.limit("soft_limit_bytes", tag.soft_limit_bytes);
+  object.limit("hard_limit_bytes", tag.hard_limit_bytes);
+  object.string("pressure", name_of_pressure(tag.pressure));
+  object.number("pressure_ms", tag.pressure_ms);
+  object.number("pressure_count", tag.pressure_count);
+  object.number("refused_count", tag.refused_count);
+  object.number("waited_count", tag.waited_count);
 }
 
 void put_class(TextWriter& out, const tally_class_stats_t& row) {
@@ -93,26 +110,6 @@ void put_class(TextWriter& out, const tally_class_stats_t& row) {
 }
 
 // ---- The table.
-
-// "1.50 MiB": three digits say enough.
-void put_bytes(TextWriter& out, uint64_t bytes) {
-  static constexpr const char* kUnits[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
-  unsigned unit = 0;
-  uint64_t whole = bytes, hundredths = 0;
-  while (whole >= 1024 && unit < 6) {
-    ++unit;
-    uint64_t scale = uint64_t{1} << (10 * unit);
-    whole = bytes / scale;
-    hundredths = (bytes % scale) / (scale / 128) * 100 / 128;
-  }
-  out.number(whole);
-  if (unit != 0 && whole < 10) {
-    out.put('.').number(hundredths / 10).number(hundredths % 10);
-  } else if (unit != 0 && whole < 100) {
-    out.put('.').number(hundredths / 10);
-  }
-  out.put(kUnits[unit]);
-}
 
 // What a name takes on the screen.
 size_t width_of(const char* name) {
@@ -218,11 +215,55 @@ class Table {
   size_t widths_[sizeof kColumns / sizeof *kColumns] = {};
 };
 
+// A line for each tag that has a limit.
+void put_limits(TextWriter& out, const tally_snapshot_t& snapshot) {
+  for (uint64_t i = 0; i < snapshot.tag_count; ++i) {
+    const tally_stats_t& tag = snapshot.tags[i];
+    bool has_soft = tag.soft_limit_bytes != TALLY_LIMIT_NONE;
+    bool has_hard = tag.hard_limit_bytes != TALLY_LIMIT_NONE;
+    if (!has_soft && !has_hard) continue;
+    put_bytes(out.put("limit of ").put(tag.name).put(": holds "), tag.total.footprint_bytes);
+    if (has_hard) put_bytes(out.put(" of "), tag.hard_limit_bytes);
+    if (has_soft) put_bytes(out.put(", soft limit "), tag.soft_limit_bytes);
+    out.put(", pressure ").put(name_of_pressure(tag.pressure)).put(", in all ");
+    out.number(tag.pressure_ms).put(" ms");
+    if (tag.refused_count != 0) out.put(", refused ").number(tag.refused_count);
+    if (tag.waited_count != 0) out.put(", waited ").number(tag.waited_count);
+    out.put('\n');
+  }
+}
+
+const char* name_of_tag(const tally_snapshot_t& snapshot, uint32_t id) {
+  for (uint64_t i = 0; i < snapshot.tag_count; ++i) {
+    if (snapshot.tags[i].id == id) return snapshot.tags[i].name;
+  }
+  return "?";
+}
+
 bool write_fd(void* to, const char* text, size_t length) {
   return os::write_all(*static_cast<int*>(to), text, length);
 }
 
 }  // namespace
+
+void put_bytes(TextWriter& out, uint64_t bytes) {
+  static constexpr const char* kUnits[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
+  unsigned unit = 0;
+  uint64_t whole = bytes, hundredths = 0;
+  while (whole >= 1024 && unit < 6) {
+    ++unit;
+    uint64_t scale = uint64_t{1} << (10 * unit);
+    whole = bytes / scale;
+    hundredths = (bytes % scale) / (scale / 128) * 100 / 128;
+  }
+  out.number(whole);
+  if (unit != 0 && whole < 10) {
+    out.put('.').number(hundredths / 10).number(hundredths % 10);
+  } else if (unit != 0 && whole < 100) {
+    out.put('.').number(hundredths / 10);
+  }
+  out.put(kUnits[unit]);
+}
 
 void render_json(const tally_snapshot_t& snapshot, TextWriter& out) {
   {
@@ -264,6 +305,7 @@ void render_table(const tally_snapshot_t& snapshot, TextWriter& out) {
   table.put_heading();
   for (uint64_t i = 0; i < snapshot.tag_count; ++i) table.put_tag(snapshot.tags[i]);
   table.put_total();
+  put_limits(out, snapshot);
   put_bytes(out.put("resident "), snapshot.process.rss_bytes);
   put_bytes(out.put(", mapped "), snapshot.process.mapped_bytes);
   put_bytes(out.put(", metadata "), snapshot.process.metadata_bytes);
@@ -271,6 +313,30 @@ void render_table(const tally_snapshot_t& snapshot, TextWriter& out) {
     out.put(", foreign frees ").number(snapshot.process.foreign_frees);
   }
   out.put('\n');
+}
+
+void render_classes(const tally_snapshot_t& snapshot, TextWriter& out) {
+  constexpr int kMost = 10;
+  out.put("the classes that take most:\n");
+  uint64_t below = UINT64_MAX;  // of footprints, those that were written already
+  for (int i = 0; i < kMost;) {
+    uint64_t most = 0;
+    for (uint64_t j = 0; j < snapshot.class_count; ++j) {
+      uint64_t bytes = snapshot.classes[j].footprint_bytes;
+      if (bytes < below) most = max_of(most, bytes);
+    }
+    if (most == 0) return;
+    for (uint64_t j = 0; j < snapshot.class_count && i < kMost; ++j) {
+      const tally_class_stats_t& row = snapshot.classes[j];
+      if (row.footprint_bytes != most) continue;
+      put_bytes(out.put("  "), row.footprint_bytes);
+      out.put(" in blocks of ").number(row.block_size).put(" bytes of ");
+      out.put(name_of_tag(snapshot, row.tag)).put(", ").number(row.live_blocks).put(" of ");
+      out.number(row.capacity_blocks).put(" live\n");
+      ++i;
+    }
+    below = most;
+  }
 }
 
 size_t render_to_buffer(Render render, char* buffer, size_t capacity) {

@@ -9,6 +9,11 @@ namespace tally::core {
 void render_json(const tally_snapshot_t& snapshot, TextWriter& out);
 void render_table(const tally_snapshot_t& snapshot, TextWriter& out);
 
+// Those of its classes that take most, as a table.
+void render_classes(const tally_snapshot_t& snapshot, TextWriter& out);
+// "1.50 MiB": three digits say enough.
+void put_bytes(TextWriter& out, uint64_t bytes);
+
 using Render = void (*)(const tally_snapshot_t&, TextWriter&);
 // Of a fresh snapshot. The length of the whole, as snprintf; 0: no memory.
 size_t render_to_buffer(Render render, char* buffer, size_t capacity);

@@ -110,7 +110,9 @@ void add(tally_counts* counts, const Tag& tag) {
   uint64_t large_blocks = tag.large_live_blocks.load(std::memory_order_relaxed);
   counts->large_live_bytes += large_bytes;
   counts->large_live_blocks += large_blocks;
-  counts->live_bytes += tag.id == kOwnTag ? meta::used_bytes() : large_bytes;
+  uint64_t charged = tag.charged.load(std::memory_order_relaxed);
+  counts->charged_bytes += charged;
+  counts->live_bytes += tag.id == kOwnTag ? meta::used_bytes() : large_bytes + charged;
   counts->live_blocks += large_blocks;
   counts->alloc_count += tag.large_allocs.load(std::memory_order_relaxed);
   counts->requested_bytes += tag.large_requested.load(std::memory_order_relaxed);
@@ -123,6 +125,7 @@ void settle(tally_counts* counts) {
   counts->live_bytes = min_of(counts->live_bytes, counts->footprint_bytes);
   counts->large_live_bytes = min_of(counts->large_live_bytes, counts->live_bytes);
   counts->large_live_blocks = min_of(counts->large_live_blocks, counts->live_blocks);
+  counts->charged_bytes = min_of(counts->charged_bytes, counts->live_bytes);
   counts->alloc_count = max_of(counts->alloc_count, counts->live_blocks);
   counts->free_count = counts->alloc_count - counts->live_blocks;
 }
@@ -147,19 +150,22 @@ void add(tally_counts* to, const tally_counts& from) {
   to->requested_bytes += from.requested_bytes;
   to->large_live_bytes += from.large_live_bytes;
   to->large_live_blocks += from.large_live_blocks;
+  to->charged_bytes += from.charged_bytes;
 }
 
 // The footprint of a tree of tags has a peak of its own: the sum of peaks is no peak.
 void set_total_footprint(const Tag& tag, tally_counts* total) {
-  const Gauge& footprint = tag.id == kRootTag  ? meta::process
-                           : tag.id == kOwnTag ? meta::footprint
-                                               : tag.total;
+  bool is_own = tag.id == kOwnTag;
+  uint64_t now =
+      is_own ? meta::footprint.now.load(std::memory_order_relaxed) : tag.account().held();
+  uint64_t peak =
+      is_own ? meta::footprint.peak.load(std::memory_order_relaxed) : tag.account().peak();
   // It holds the tag's own, which was read before.
-  total->footprint_bytes =
-      max_of(total->footprint_bytes, footprint.now.load(std::memory_order_relaxed));
-  total->peak_footprint_bytes =
-      max_of(footprint.peak.load(std::memory_order_relaxed), total->footprint_bytes);
+  total->footprint_bytes = max_of(total->footprint_bytes, now);
+  total->peak_footprint_bytes = max_of(peak, total->footprint_bytes);
 }
+
+constexpr uint64_t kNoLimit = TALLY_LIMIT_NONE;
 
 void describe(const Tag& tag, tally_stats_t* row) {
   row->size = sizeof *row;
@@ -168,11 +174,15 @@ void describe(const Tag& tag, tally_stats_t* row) {
   row->parent = tag.parent == nullptr ? kNoTag : tag.parent->id;
   row->name = tag.name;
   row->retired = tag.is_live() ? 0 : 1;
-}
-
-bool is_within(const Tag* tag, const Tag* above) {
-  while (tag != nullptr && tag != above) tag = tag->parent;
-  return tag != nullptr;
+  auto limit_of = [](uint64_t limit) { return limit == Account::kNoLimit ? kNoLimit : limit; };
+  const Limit& limit = tag.limit;
+  row->pressure = static_cast<uint32_t>(limit.level.load(std::memory_order_relaxed));
+  row->soft_limit_bytes = limit_of(limit.soft.load(std::memory_order_relaxed));
+  row->hard_limit_bytes = limit_of(tag.account().limit());
+  row->pressure_ms = pressure_ms_of(&tag);
+  row->pressure_count = limit.soft_events.load(std::memory_order_relaxed);
+  row->refused_count = limit.refusals.load(std::memory_order_relaxed);
+  row->waited_count = limit.waits.load(std::memory_order_relaxed);
 }
 
 // ---- Snapshots: one mapping that holds the struct, its rows, its names, and while it is made the
@@ -279,6 +289,26 @@ int stats_of(uint32_t id, tally_stats_t* stats) {
   memcpy(stats, &row, min_of(caller_size, sizeof row));
   stats->size = caller_size;
   return 0;
+}
+
+uint64_t trimmable_bytes(uint32_t id) {
+  TagReader reader;
+  const Tag* above = find_tag(id);
+  const size_t page = os::page_size();
+  uint64_t bytes = 0;
+  for (const Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
+       chunk = chunk->next_chunk) {
+    for (const Slab& slab : chunk->slabs) {
+      Binding what = Binding::unpack(slab.binding.load(std::memory_order_acquire));
+      if (what.kind != SlabKind::kBlocks || !is_within(find_tag(what.tag), above)) continue;
+      size_t size = class_size(what.size_class);
+      size_t out = slab.level.out() - min_of(slab.remote.count(), slab.level.out());
+      size_t taken = out * (page % size == 0 ? page : round_up(size, page) + page);
+      size_t held = slab.bytes.load(std::memory_order_relaxed);
+      bytes += held - min_of(taken, held);
+    }
+  }
+  return bytes;
 }
 
 tally_snapshot_t* take_snapshot() {

@@ -8,6 +8,9 @@ namespace tally::core {
 
 // EINVAL, or 0.
 int stats_of(uint32_t tag, tally_stats_t* stats);
+// What a trim by all threads would surely give back of the tag and those below it: pages of its
+// slabs that no block that is out can lie in.
+uint64_t trimmable_bytes(uint32_t tag);
 // Mapped for itself alone; nullptr: no memory.
 tally_snapshot_t* take_snapshot();
 void free_snapshot(tally_snapshot_t* snapshot);

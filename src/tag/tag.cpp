@@ -133,11 +133,6 @@ bool unlist(Tag** list, const Tag* tag) {
   return true;
 }
 
-void reset(Gauge& gauge) {
-  gauge.now.store(0, std::memory_order_relaxed);
-  gauge.peak.store(0, std::memory_order_relaxed);
-}
-
 // An id and a descriptor, its counters at zero; nullptr and an errno.
 Tag* unused_tag(int* error) {
   if (g_unused == nullptr && tag_limit() == kMaxTags) {
@@ -149,8 +144,11 @@ Tag* unused_tag(int* error) {
   if (tag != nullptr) {
     g_unused = tag->next;
     meta::release(const_cast<char*>(tag->name), tag->name_length + 1);
-    reset(tag->own);
-    reset(tag->total);
+    tag->total.reset();
+    tag->limit.reset();
+    for (auto* counter : {&tag->own.now, &tag->own.peak, &tag->charged}) {
+      counter->store(0, std::memory_order_relaxed);
+    }
     for (auto* counter : {&tag->large_live_bytes, &tag->large_live_blocks, &tag->large_allocs,
                           &tag->large_requested, &tag->past_allocs, &tag->past_requested}) {
       counter->store(0, std::memory_order_relaxed);
@@ -167,6 +165,8 @@ Tag* unused_tag(int* error) {
     *error = ENOMEM;
     return nullptr;
   }
+  tag->total.reset();
+  tag->limit.reset();
   tag->id = limit;
   g_tags[limit].store(tag, std::memory_order_release);
   g_limit.store(limit + 1, std::memory_order_release);
@@ -211,6 +211,7 @@ int create(Path path, Tag** result) {
   }
   memcpy(name, path.text, path.length);
   tag->parent = parent;
+  tag->fault = parent->fault;
   tag->name = name;
   tag->name_length = path.length;
   ++parent->children;
@@ -233,6 +234,51 @@ Tag* find_tag(uint32_t id) {
 Tag* taking_tag(uint32_t id) {
   Tag* tag = find_tag(id);
   return tag != nullptr && tag->is_live() && id != kOwnTag ? tag : nullptr;
+}
+
+namespace {
+
+// Enough for a page or two of a slab; a reserve is for the small blocks that unwinding needs.
+constexpr size_t kMostDrawn = 16 * KiB;
+
+bool refuse(Tag* tag, size_t bytes) {
+  tag->limit.is_short.store(true, std::memory_order_relaxed);
+  limits_met.refused = tag;
+  limits_met.bytes = bytes;
+  return false;
+}
+
+}  // namespace
+
+bool Tag::reserve(size_t bytes) {
+  bool may_draw = bytes <= kMostDrawn && limit.in_need.load(std::memory_order_relaxed);
+  uint64_t held;
+  if (!account().take(bytes, may_draw, &held)) return refuse(this, bytes);
+  if (parent != nullptr && !parent->reserve(bytes)) {
+    account().give(bytes);
+    return false;
+  }
+  account().note_peak(held);
+  if (held > limit.alarm.load(std::memory_order_relaxed)) note_crossing(this);
+  return true;
+}
+
+bool Tag::may_charge(size_t bytes) {
+  for (Tag* tag = this; tag != nullptr; tag = tag->parent) {
+    if (!tag->account().fits(bytes)) return refuse(tag, bytes);
+  }
+  return true;
+}
+
+void Tag::unreserve(size_t bytes) {
+  for (Tag* tag = this; tag != nullptr; tag = tag->parent) {
+    uint64_t left = tag->account().give(bytes);
+    if (left < tag->limit.calm.load(std::memory_order_seq_cst)) note_crossing(tag);
+    if (tag->limit.waiters.load(std::memory_order_relaxed) != 0) {
+      tag->limit.returned.fetch_add(1, std::memory_order_release);
+      os::futex_wake_all(&tag->limit.returned);
+    }
+  }
 }
 
 Tag* root_tag() { return &g_root; }

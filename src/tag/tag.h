@@ -9,6 +9,8 @@
 #include "base/gauge.h"
 #include "memory/meta.h"
 #include "os/lock.h"
+#include "tag/fault.h"
+#include "tag/limit.h"
 
 namespace tally::core {
 
@@ -22,14 +24,16 @@ enum class TagState : uint8_t {
   kRetired,  // takes no new blocks; unused again when nothing of it is left
 };
 
-// total.now = own.now + sum of the children's total.now; the root's is meta::process. A tag may be
-// given out again only with no heaps, own.now = 0 and no children.
+// total = own + sum of the children's totals <= its limit; the root's is meta::process. A tag may
+// be given out again only with no heaps, own.now = 0 and no children.
 //
 // Who writes: `any` any thread, atomically; `lock` under the lock of tags; `const` until the id is
 // used again.
 struct Tag {
-  Gauge own{};                                // any: footprint of its slabs and large blocks
-  Gauge total{};                              // any: likewise with all below it; not the root's
+  Gauge own{};      // any: footprint of its slabs and large blocks, and what users charged to it
+  Account total{};  // any: likewise with all below it; not the root's
+  Limit limit{};
+  std::atomic<uint64_t> charged{};            // any: of `own`, by tally_charge
   std::atomic<uint64_t> large_live_bytes{};   // any
   std::atomic<uint64_t> large_live_blocks{};  // any
   std::atomic<uint64_t> large_allocs{};       // any: ever
@@ -40,6 +44,7 @@ struct Tag {
   std::atomic<TagState> state{};              // lock
   uint32_t id = 0;                            // const
   Tag* parent = nullptr;                      // const; nullptr for the root
+  Fault* fault = nullptr;                     // const: failures that the user asked for; or nullptr
   const char* name = nullptr;                 // const: the whole path
   uint32_t name_length = 0;                   // const
   uint32_t children = 0;                      // lock
@@ -47,16 +52,40 @@ struct Tag {
   Tag* next_retired = nullptr;                // lock
 
   bool is_live() const { return state.load(std::memory_order_acquire) == TagState::kLive; }
-  // Bytes are taken for this tag, or given back: counted for it and for all above it.
-  void charge(size_t bytes) {
+  // What its limit is for.
+  Account& account() { return parent == nullptr ? meta::process : total; }
+  const Account& account() const { return parent == nullptr ? meta::process : total; }
+  // Bytes are to be taken for this tag: counted for it and for all above it. False: a limit
+  // refuses, and limits_met tells which; nothing is changed. From the tag upwards, as the nearest
+  // limit is the likeliest to refuse.
+  bool charge(size_t bytes) {
+    if (!reserve(bytes)) return false;
     own.add(bytes);
-    for (Tag* tag = this; tag->parent != nullptr; tag = tag->parent) tag->total.add(bytes);
-    meta::process.add(bytes);
+    return true;
   }
+  // Whether charge would not be refused; as it, but changes nothing.
+  bool may_charge(size_t bytes);
+  // Bytes come back.
   void uncharge(size_t bytes) {
-    for (Tag* tag = this; tag->parent != nullptr; tag = tag->parent) tag->total.sub(bytes);
-    meta::process.sub(bytes);
+    unreserve(bytes);
     own.sub(bytes);  // last: at zero a retired tag may become another
+  }
+  // The first half of charge, and its undoing: for what may fail afterwards.
+  bool reserve(size_t bytes);
+  void unreserve(size_t bytes);
+  // A limit of it or above it refused memory not long ago.
+  bool is_short() const {
+    for (const Tag* tag = this; tag != nullptr; tag = tag->parent) {
+      if (tag->limit.is_short.load(std::memory_order_relaxed)) return true;
+    }
+    return false;
+  }
+  // Or it is above a soft limit.
+  bool is_pressed() const {
+    for (const Tag* tag = this; tag != nullptr; tag = tag->parent) {
+      if (tag->limit.level.load(std::memory_order_relaxed) != Pressure::kNormal) return true;
+    }
+    return is_short();
   }
   // The nearest tag upwards that takes new blocks.
   Tag* nearest_live() {
@@ -65,6 +94,12 @@ struct Tag {
     return tag;
   }
 };
+
+// `tag` is `above` or below it.
+inline bool is_within(const Tag* tag, const Tag* above) {
+  while (tag != nullptr && tag != above) tag = tag->parent;
+  return tag != nullptr;
+}
 
 // The one lock of the tree; taken before any other of ours.
 extern constinit Lock tags_lock;

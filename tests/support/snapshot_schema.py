@@ -8,7 +8,7 @@ ANY_OF = {"uint": lambda v: type(v) is int and 0 <= v < 1 << 60, "str": lambda v
 PROCESS = ["rss_bytes", "live_bytes", "footprint_bytes", "mapped_bytes", "metadata_bytes", "foreign_frees"]
 TAG_COUNTS = [
     "live_bytes", "live_blocks", "footprint_bytes", "peak_footprint_bytes", "alloc_count", "free_count",
-    "requested_bytes",
+    "requested_bytes", "charged_bytes", "held_bytes", "pressure_ms", "pressure_count", "refused_count", "waited_count",
 ]
 CLASS = ["tag", "size", "live_blocks", "capacity_blocks", "slabs", "footprint_bytes"]
 
@@ -51,6 +51,9 @@ def parse(data):
     for tag in doc["tags"]:
         require(type(tag.get("name")) is str and tag["name"].startswith("/"), "tag name", tag.get("name"))
         uints(tag["name"], tag, ["id"] + TAG_COUNTS)
+        for limit in ("soft_limit_bytes", "hard_limit_bytes"):
+            require(tag[limit] is None or type(tag[limit]) is int, tag["name"], limit, "is", tag[limit])
+        require(tag["pressure"] in ("normal", "soft", "hard"), tag["name"], "pressure is", tag["pressure"])
         require("parent" in tag, tag["name"], "lacks parent")
         require(tag["live_bytes"] <= tag["footprint_bytes"], tag["name"], "live above footprint")
         require(tag["footprint_bytes"] <= tag["peak_footprint_bytes"], tag["name"], "footprint above peak")

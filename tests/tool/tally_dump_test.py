@@ -25,7 +25,9 @@ def tag(id, name, parent, live, blocks, footprint, peak, allocs, requested):
     return {"id": id, "name": name, "parent": parent, "live_bytes": live, "live_blocks": blocks,
             "footprint_bytes": footprint, "peak_footprint_bytes": peak, "alloc_count": allocs,
             "free_count": allocs - blocks, "requested_bytes": requested, "large_live_bytes": 0,
-            "large_live_blocks": 0}
+            "large_live_blocks": 0, "charged_bytes": 0, "held_bytes": footprint, "soft_limit_bytes": None,
+            "hard_limit_bytes": None, "pressure": "normal", "pressure_ms": 0, "pressure_count": 0, "refused_count": 0,
+            "waited_count": 0}
 
 
 def block_class(tag, size, live, capacity, slabs, footprint):
@@ -34,12 +36,15 @@ def block_class(tag, size, live, capacity, slabs, footprint):
 
 
 DUMP = {
-    "version": 1, "pid": 4711, "backend": "os",
+    "version": 2, "pid": 4711, "backend": "os",
     "process": {"rss_bytes": 40 * MIB, "live_bytes": 25 * MIB, "footprint_bytes": 33 * MIB,
                 "mapped_bytes": 64 * MIB, "metadata_bytes": MIB // 2, "foreign_frees": 3},
     "tags": [tag(0, "/", None, MIB, 100, 2 * MIB, 3 * MIB, 1000, 9 * MIB),
-             tag(1, "/cache", 0, 0, 0, 0, 64 * 1024, 7, 5000),
-             tag(2, "/cache/blocks", 1, 23 * MIB, 5888, 30 * MIB, 31 * MIB, 6000, 24 * MIB),
+             tag(1, "/cache", 0, 0, 0, 0, 64 * 1024, 7, 5000)
+             | {"held_bytes": 30 * MIB, "soft_limit_bytes": 16 * MIB, "pressure": "soft", "pressure_ms": 250,
+                "waited_count": 1},
+             tag(2, "/cache/blocks", 1, 23 * MIB, 5888, 30 * MIB, 31 * MIB, 6000, 24 * MIB)
+             | {"hard_limit_bytes": 32 * MIB, "refused_count": 2},
              tag(3, "/tally", 0, MIB // 2, 3, MIB // 2, MIB // 2, 3, MIB // 2)],
     "classes": [block_class(0, 64, 96, 1024, 1, 65536),
                 block_class(2, 4096, 5888, 7680, 480, 30 * MIB)],
@@ -53,6 +58,8 @@ TAG                LIVE  BLOCKS  FOOTPRINT      PEAK  ALLOCS  FREES  REQUESTED
 /tally          512 KiB       3    512 KiB   512 KiB       3      0    512 KiB
 /cache            0 B         0      0 B    64.0 KiB       7      7   4.88 KiB
 total          24.5 MiB    5991   32.5 MiB              7010   1019   33.5 MiB
+limit of /cache/blocks: holds 30.0 MiB of 32.0 MiB, pressure normal, in all 0 ms, refused 2
+limit of /cache: holds 30.0 MiB, soft limit 16.0 MiB, pressure soft, in all 250 ms, waited 1
 resident 40.0 MiB, mapped 64.0 MiB, metadata 512 KiB, foreign frees 3
 
 Fragmentation: blocks by size, the most free room in slabs first
@@ -196,7 +203,7 @@ class Files(unittest.TestCase):
         self.fails_on(dump, 9, 'JSON, but not Tally\'s: a row of "tags" is no object')
 
     def test_newer_version(self):
-        self.fails_on({"version": 2}, 9, "version 2 of Tally's JSON; this tally-dump reads up to 1: use the one "
+        self.fails_on({"version": 3}, 9, "version 3 of Tally's JSON; this tally-dump reads up to 2: use the one "
                       "that came with the library")
 
 

@@ -184,11 +184,12 @@ TEST(Chunk, HugePagesOnlyOfLargePrograms) {
   KeepOptions keep;
   options.thp = HugePages::kAuto;
   EXPECT_FALSE(wants_huge_pages());
-  meta::process.add(128 * MiB);
+  uint64_t held;
+  ASSERT_TRUE(meta::process.take(128 * MiB, false, &held));
   EXPECT_TRUE(wants_huge_pages());
   options.thp = HugePages::kNever;
   EXPECT_FALSE(wants_huge_pages());
-  meta::process.sub(128 * MiB);
+  meta::process.give(128 * MiB);
 }
 
 TEST(Chunk, YoungMemoryIsKept) {

@@ -150,7 +150,7 @@ TEST_F(LargeTest, AFailureFirstGivesBackWhatIsKept) {
   void* p;
   {
     fake_os::Failing once(fake_os::kMap, 0, 1);
-    p = allocate(20 * MiB);
+    p = tally_malloc(tag_->id, 20 * MiB);
   }
   ASSERT_NE(p, nullptr) << "the second try, after the purge";
   tally_free(p);

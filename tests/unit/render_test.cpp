@@ -30,7 +30,9 @@ class RenderTest : public testing::Test {
                     .free_count = 7,
                     .requested_bytes = 1023,
                     .large_live_bytes = 0,
-                    .large_live_blocks = 0};
+                    .large_live_blocks = 0,
+                    .charged_bytes = 7};
+    tags_[0].soft_limit_bytes = tags_[0].hard_limit_bytes = TALLY_LIMIT_NONE;
     tags_[1] = tags_[0];
     tags_[1].id = 5;
     tags_[1].parent = 0;
@@ -68,12 +70,24 @@ class RenderTest : public testing::Test {
     return {buffer, out.used()};
   }
 
+  void limit_second() {
+    tags_[1].total.footprint_bytes = 65536;
+    tags_[1].soft_limit_bytes = 4096;
+    tags_[1].hard_limit_bytes = 8192;
+    tags_[1].pressure = TALLY_PRESSURE_HARD;
+    tags_[1].pressure_ms = 12;
+    tags_[1].pressure_count = 3;
+    tags_[1].refused_count = 4;
+    tags_[1].waited_count = 5;
+  }
+
   tally_stats_t tags_[2];
   tally_class_stats_t class_;
   tally_snapshot_t snapshot_;
 };
 
 TEST_F(RenderTest, Json) {
+  limit_second();
   EXPECT_EQ(
       rendered(render_json),
       "{\"version\":1,\"pid\":42,\"backend\":\"os\",\"process\":{\"rss_bytes\":1,\"live_bytes\":2,"
@@ -81,11 +95,18 @@ TEST_F(RenderTest, Json) {
       "\"tags\":[\n"
       "{\"id\":0,\"name\":\"/\",\"parent\":null,\"live_bytes\":1536,\"live_blocks\":3,"
       "\"footprint_bytes\":4096,\"peak_footprint_bytes\":8192,\"alloc_count\":10,\"free_count\":7,"
-      "\"requested_bytes\":1023,\"large_live_bytes\":0,\"large_live_blocks\":0},\n"
+      "\"requested_bytes\":1023,\"large_live_bytes\":0,\"large_live_blocks\":0,\"charged_bytes\":7,"
+      "\"held_bytes\":0,\"soft_limit_bytes\":null,\"hard_limit_bytes\":null,"
+      "\"pressure\":\"normal\",\"pressure_ms\":0,\"pressure_count\":0,\"refused_count\":0,"
+      "\"waited_count\":0},\n"
       "{\"id\":5,\"name\":\"/a\\\"b\\\\c\xc3\xa4\",\"parent\":0,"
       "\"live_bytes\":18446744073709551615,\"live_blocks\":3,"
       "\"footprint_bytes\":4096,\"peak_footprint_bytes\":8192,\"alloc_count\":10,\"free_count\":7,"
-      "\"requested_bytes\":1023,\"large_live_bytes\":65536,\"large_live_blocks\":1}],\"classes\":["
+      "\"requested_bytes\":1023,\"large_live_bytes\":65536,\"large_live_blocks\":1,\"charged_"
+      "bytes\":7,"
+      "\"held_bytes\":65536,\"soft_limit_bytes\":4096,\"hard_limit_bytes\":8192,"
+      "\"pressure\":\"hard\",\"pressure_ms\":12,\"pressure_count\":3,\"refused_count\":4,"
+      "\"waited_count\":5}],\"classes\":["
       "\n"
       "{\"tag\":5,\"size\":48,\"live_blocks\":2,\"capacity_blocks\":85,\"slabs\":1,"
       "\"footprint_bytes\":4096}]}\n");
@@ -164,13 +185,22 @@ TEST_F(RenderTest, TheTableIsThatOfTallyDump) {
   constexpr uint64_t kMiB = 1 << 20;
   tally_stats_t tags[4] = {};
   tags[0].name = "/cache/blocks";
-  tags[0].own = {23 * kMiB, 5888, 30 * kMiB, 31 * kMiB, 6000, 112, 24 * kMiB, 0, 0};
+  tags[0].own = {23 * kMiB, 5888, 30 * kMiB, 31 * kMiB, 6000, 112, 24 * kMiB, 0, 0, 0};
   tags[1].name = "/";
-  tags[1].own = {kMiB, 100, 2 * kMiB, 3 * kMiB, 1000, 900, 9 * kMiB, 0, 0};
+  tags[1].own = {kMiB, 100, 2 * kMiB, 3 * kMiB, 1000, 900, 9 * kMiB, 0, 0, 0};
   tags[2].name = "/tally";
-  tags[2].own = {kMiB / 2, 3, kMiB / 2, kMiB / 2, 3, 0, kMiB / 2, 0, 0};
+  tags[2].own = {kMiB / 2, 3, kMiB / 2, kMiB / 2, 3, 0, kMiB / 2, 0, 0, 0};
   tags[3].name = "/cache";
-  tags[3].own = {0, 0, 0, 65536, 7, 7, 5000, 0, 0};
+  tags[3].own = {0, 0, 0, 65536, 7, 7, 5000, 0, 0, 0};
+  for (tally_stats_t& tag : tags) tag.soft_limit_bytes = tag.hard_limit_bytes = TALLY_LIMIT_NONE;
+  tags[0].hard_limit_bytes = 32 * kMiB;
+  tags[0].total.footprint_bytes = 30 * kMiB;
+  tags[0].refused_count = 2;
+  tags[3].soft_limit_bytes = 16 * kMiB;
+  tags[3].total.footprint_bytes = 30 * kMiB;
+  tags[3].pressure = TALLY_PRESSURE_SOFT;
+  tags[3].pressure_ms = 250;
+  tags[3].waited_count = 1;
   snapshot_.pid = 4711;
   snapshot_.tag_count = 4;
   snapshot_.tags = tags;
@@ -186,6 +216,10 @@ TEST_F(RenderTest, TheTableIsThatOfTallyDump) {
             "/tally          512 KiB       3    512 KiB   512 KiB       3      0    512 KiB\n"
             "/cache            0 B         0      0 B    64.0 KiB       7      7   4.88 KiB\n"
             "total          24.5 MiB    5991   32.5 MiB              7010   1019   33.5 MiB\n"
+            "limit of /cache/blocks: holds 30.0 MiB of 32.0 MiB, pressure normal, in all 0 ms, "
+            "refused 2\n"
+            "limit of /cache: holds 30.0 MiB, soft limit 16.0 MiB, pressure soft, in all 250 ms, "
+            "waited 1\n"
             "resident 40.0 MiB, mapped 64.0 MiB, metadata 512 KiB, foreign frees 3\n");
 }
 

@@ -208,19 +208,19 @@ TEST(Tag, ChargesCountUpwardsAndPeaksStay) {
   Tag* leaf = find_tag(created("/sum/leaf"));
   Tag* other = find_tag(created("/sum/other"));
   Tag* top = leaf->parent;
-  uint64_t root = meta::process.now.load();
+  uint64_t root = meta::process.held();
   leaf->charge(100);
   other->charge(50);
   leaf->uncharge(70);
   EXPECT_EQ(leaf->own.now.load(), 30U);
   EXPECT_EQ(leaf->own.peak.load(), 100U);
   EXPECT_EQ(top->own.now.load(), 0U);
-  EXPECT_EQ(top->total.now.load(), 80U);
-  EXPECT_EQ(top->total.peak.load(), 150U);
-  EXPECT_EQ(meta::process.now.load(), root + 80);
+  EXPECT_EQ(top->total.held(), 80U);
+  EXPECT_EQ(top->total.peak(), 150U);
+  EXPECT_EQ(meta::process.held(), root + 80);
   leaf->uncharge(30);
   other->uncharge(50);
-  EXPECT_EQ(top->total.now.load(), 0U);
+  EXPECT_EQ(top->total.held(), 0U);
 }
 
 TEST(Tag, ManyThreadsMakeTheSameTags) {
@@ -266,7 +266,7 @@ TEST(Tag, TotalsAreRightWhoeverUsesTheIdNext) {
       uint32_t id = created("/reap/next");
       const Tag* tag = find_tag(id);
       for (int i = 0; i < 20; ++i) {
-        if (tag->total.now.load() > uint64_t{1} << 60) wrapped.store(true);
+        if (tag->total.held() > uint64_t{1} << 60) wrapped.store(true);
       }
       EXPECT_EQ(retire_tag(id), 0);
     }
@@ -281,8 +281,8 @@ TEST(Tag, TotalsAreRightWhoeverUsesTheIdNext) {
   stop.store(true);
   creator.join();
   EXPECT_FALSE(wrapped.load());
-  EXPECT_EQ(find_tag(created("/last"))->total.now.load(), 0U);
-  EXPECT_EQ(find_tag(created("/reap"))->total.now.load(), 0U);
+  EXPECT_EQ(find_tag(created("/last"))->total.held(), 0U);
+  EXPECT_EQ(find_tag(created("/reap"))->total.held(), 0U);
 }
 
 TEST(Tag, WithoutIdsACreateLeavesNoParents) {

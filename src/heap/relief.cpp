@@ -1,0 +1,173 @@
+#include "heap/relief.h"
+
+#include <errno.h>
+
+#include "base/math.h"
+#include "heap/holes.h"
+#include "heap/purge.h"
+#include "heap/slab_ops.h"
+#include "os/os.h"
+#include "tag/tag.h"
+
+namespace tally::core {
+namespace {
+
+// Refusals that nothing helped against make the next ones cheap: so many are passed on for each
+// heap and slab that was looked at in vain.
+constexpr uint32_t kLookedAtPerRefusal = 2;
+
+// Gives back what the tag and those below it hold and do not use, as far as this thread may: what
+// others freed, empty slabs, what this thread has in hand, and the free pages of its slabs. Returns
+// how much there was to look at.
+uint32_t collect(const Tag* above) {
+  uint32_t looked_at = 0;
+  Thread* self = tls.thread;
+  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
+       thread = thread->next_thread) {
+    Block* foreign = nullptr;
+    thread->lock.acquire();
+    look_at_woken(thread);
+    bool may_flush = thread == self || thread->orphan.load(std::memory_order_relaxed);
+    thread->for_each_heap([&](Heap* heap) {
+      if (!is_within(heap->tag.load(std::memory_order_relaxed), above)) return;
+      looked_at += 4 + heap->slabs;
+      if (may_flush) foreign = flush(heap, foreign);
+      release_empty(heap, ~0U);
+      if (may_flush) dig_holes_of(heap);
+    });
+    if (thread == self) looked_at += unpark_all(thread);
+    thread->lock.release();
+    give_foreign(foreign);
+  }
+  return looked_at;
+}
+
+}  // namespace
+
+bool Relief::help() {
+  if (Lock::all_held_by_me()) return false;  // in the middle of a fork
+  Tag* tag = limits_met.refused;
+  limits_met.refused = nullptr;
+  // Metadata is refused without a tag.
+  constexpr size_t kLittle = 256 * KiB;
+  if (tag == nullptr && meta::process.room() < kLittle) tag = root_tag();
+  if (tag != nullptr) return help_against(tag);
+  if (made_room_) return false;
+  made_room_ = true;
+  return make_room();
+}
+
+bool Relief::help_against(Tag* tag) {
+  Limit& limit = tag->limit;
+  if (tag != tag_) {
+    stop_waiting();
+    tag_ = tag;
+    // What is asked may never fit, and if nothing helped just now, it will not help now.
+    uint32_t skip = limit.skip.load(std::memory_order_relaxed);
+    step_ = skip == 0 ? kCollect : kAsk;
+    if (skip != 0) limit.skip.store(skip - 1, std::memory_order_relaxed);
+  }
+  // Two limits that refuse in turn would else do so for ever.
+  constexpr unsigned kMostRounds = 16;
+  bool go_on = ++rounds_ <= kMostRounds;
+  if (step_ == kCollect && go_on) {
+    step_ = kTell;
+    looked_at_ = collect(tag);
+    return true;
+  }
+  if (step_ == kTell) {
+    step_ = kAsk;
+    note_refusal(tag);
+    limit.skip.store(looked_at_ / kLookedAtPerRefusal, std::memory_order_relaxed);
+    if (!limits_met.in_listener && tell_listeners(tag, true) != 0) return true;
+  }
+  Policy policy = limit.policy.load(std::memory_order_relaxed);
+  // A listener that waits for itself would wait in vain.
+  if (policy.kind == Policy::kWait && !limits_met.in_listener && wait(tag, policy.wait_ms)) {
+    return true;
+  }
+  if (policy.kind == Policy::kAbort) on_limit_event({LimitEvent::kAborts, tag, asked_});
+  fail(tag);
+  return false;
+}
+
+// Waits for memory of the tag to come back: at once when it does, and every few ms, as blocks that
+// are freed to a slab do not all show.
+bool Relief::wait(Tag* tag, uint32_t most_ms) {
+  constexpr uint64_t kSliceMs = 5;
+  Limit& limit = tag->limit;
+  uint64_t now = os::now_ms();
+  if (waits_for_ == nullptr) {
+    if (since_ms_ == 0) {
+      since_ms_ = now;
+      limit.waits.fetch_add(1, std::memory_order_relaxed);
+      on_limit_event({LimitEvent::kWaits, tag, asked_});
+    }
+    waits_for_ = tag;
+    limit.waiters.fetch_add(1, std::memory_order_seq_cst);
+    returned_ = limit.returned.load(std::memory_order_acquire);
+    return true;  // it may have come back before we were counted
+  }
+  if (now - since_ms_ >= most_ms) return false;
+  uint64_t slice = min_of(since_ms_ + most_ms - now, kSliceMs);
+  os::futex_wait_ms(&limit.returned, returned_, static_cast<uint32_t>(slice));
+  uint32_t returned = limit.returned.load(std::memory_order_acquire);
+  if (returned == returned_) collect(tag);
+  returned_ = returned;
+  return true;
+}
+
+void Relief::stop_waiting() {
+  if (waits_for_ == nullptr) return;
+  waits_for_->limit.waiters.fetch_sub(1, std::memory_order_relaxed);
+  waits_for_ = nullptr;
+}
+
+// The request fails. Who handles that may draw on the reserve.
+void Relief::fail(Tag* tag) {
+  tag->limit.refusals.fetch_add(1, std::memory_order_relaxed);
+  tag->limit.in_need.store(true, std::memory_order_relaxed);
+  on_limit_event({LimitEvent::kFailed, tag, asked_});
+}
+
+int charge_foreign(Tag* tag, size_t bytes) {
+  if (bytes == 0) return 0;
+  if (bytes > Account::kNoLimit) return ENOMEM;
+  Relief relief(bytes);
+  bool ok;
+  do {
+    ok = tag->charge(bytes);
+  } while (!ok && limits_met.refused != nullptr && relief.help());
+  if (ok) tag->charged.fetch_add(bytes, std::memory_order_relaxed);
+  settle_limits();
+  return ok ? 0 : ENOMEM;
+}
+
+int uncharge_foreign(Tag* tag, size_t bytes) {
+  uint64_t charged = tag->charged.load(std::memory_order_relaxed);
+  do {
+    if (bytes > charged) return ERANGE;
+  } while (
+      !tag->charged.compare_exchange_weak(charged, charged - bytes, std::memory_order_relaxed));
+  tag->uncharge(bytes);
+  settle_limits();
+  return 0;
+}
+
+void settle_limits_slow() {
+  if (limits_met.in_listener || Lock::all_held_by_me()) return;
+  int error = errno;
+  while (Tag* tag = limits_met.noted) {
+    limits_met.noted = tag->limit.next_noted;
+    tag->limit.noted.store(false, std::memory_order_release);
+    uint64_t events = tag->limit.soft_events.load(std::memory_order_relaxed);
+    bool is_new = tag->limit.soft_told.exchange(events, std::memory_order_relaxed) != events;
+    if (is_new && tag->limit.level.load(std::memory_order_relaxed) == Pressure::kSoft) {
+      on_limit_event({LimitEvent::kSoft, tag, 0});
+    }
+    tell_listeners(tag, false);
+  }
+  errno = error;
+}
+
+}  // namespace tally::core

@@ -1,0 +1,110 @@
+// What happens at limits, told in lines: to TALLY_LOG, else to stderr.
+#include "base/math.h"
+#include "base/options.h"
+#include "base/text.h"
+#include "heap/relief.h"
+#include "os/os.h"
+#include "runtime/report.h"
+#include "stats/render.h"
+#include "stats/walk.h"
+#include "tag/tag.h"
+
+namespace tally::core {
+namespace {
+
+// Of each tag, a line in so many ms, whatever happens.
+constexpr uint64_t kQuietMs = 1000;
+
+// Whether it is time for a line, and how many events there were since the last without one.
+bool may_write(Limit& limit, uint64_t* left_out) {
+  uint64_t now = os::now_ms() + 1;  // 0 is never
+  uint64_t last = limit.logged_ms.load(std::memory_order_relaxed);
+  bool is_time = last == 0 || now - last >= kQuietMs;
+  if (!is_time || !limit.logged_ms.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
+    limit.not_logged.fetch_add(1, std::memory_order_relaxed);
+    return false;
+  }
+  *left_out = limit.not_logged.exchange(0, std::memory_order_relaxed);
+  return true;
+}
+
+void put_limit(TextWriter& out, const char* name, uint64_t limit) {
+  if (limit == Account::kNoLimit) return;
+  out.put(name);
+  put_bytes(out, limit);
+}
+
+const char* name_of(LimitEvent::Kind kind) {
+  switch (kind) {
+    case LimitEvent::kSoft:
+      return " is above its soft limit";
+    case LimitEvent::kFailed:
+      return " may have no more";
+    case LimitEvent::kWaits:
+      return " may have no more, and a thread waits";
+    case LimitEvent::kAborts:
+      return " may have no more, and the program ends";
+  }
+  return "";
+}
+
+void put_line(TextWriter& out, const LimitEvent& event, uint64_t left_out) {
+  const Tag& tag = *event.tag;
+  const uint64_t held = tag.account().held(), hard = tag.account().limit();
+  out.put("tally: limit: ").put(tag.name).put(name_of(event.kind));
+  if (event.asked != 0) put_bytes(out.put(": asked "), event.asked);
+  put_bytes(out.put(event.asked != 0 ? ", holds " : ": holds "), held);
+  put_limit(out, ", limit ", hard);
+  put_limit(out, ", soft limit ", tag.limit.soft.load(std::memory_order_relaxed));
+  tally_stats_t stats;
+  stats.size = sizeof stats;
+  if (stats_of(tag.id, &stats) == 0) put_bytes(out.put(", live "), stats.total.live_bytes);
+  out.put(", under pressure for ").number(pressure_ms_of(&tag)).put(" ms");
+  if (event.asked != 0) {
+    uint64_t after = held - min_of(held, trimmable_bytes(tag.id));
+    out.put(", would fit after a trim: ").put(after + event.asked <= hard ? "yes" : "no");
+  }
+  if (left_out != 0) out.put(" (and ").number(left_out).put(" more since the last line)");
+}
+
+void write(const char* text, size_t length) {
+  if (options.log_path[0] == 0 || !os::append_file(options.log_path, text, length)) {
+    os::write_all(program_stderr(), text, length);
+  }
+}
+
+bool write_on(void* /*unused*/, const char* text, size_t length) {
+  write(text, length);
+  return true;
+}
+
+void write_whole_report() {
+  tally_snapshot_t* snapshot = take_snapshot();
+  if (snapshot == nullptr) return;
+  char buffer[1024];
+  TextWriter out(buffer, sizeof buffer, write_on);
+  render_table(*snapshot, out);
+  render_classes(*snapshot, out);
+  out.flush();
+  free_snapshot(snapshot);
+}
+
+}  // namespace
+
+void on_limit_event(const LimitEvent& event) {
+  uint64_t left_out = 0;
+  bool aborts = event.kind == LimitEvent::kAborts;
+  if (!may_write(event.tag->limit, &left_out) && !aborts) return;
+  char buffer[1024];
+  TextWriter out(buffer, sizeof buffer - 1);
+  put_line(out, event, left_out);
+  size_t length = out.used();
+  buffer[length++] = '\n';
+  write(buffer, length);
+  if (!aborts) return;
+  write_whole_report();
+  // A handler of SIGABRT may allocate.
+  os::abort_process();
+}
+
+}  // namespace tally::core

@@ -1,0 +1,111 @@
+// Limits of tags: how much one may hold, what happens at its limits, and how near it is.
+//
+// What a tag holds is checked where slabs and large blocks are charged to it (tag/tag.h); here is
+// what is decided then, at the few charges that cross a level. heap/relief.h does what is slow
+// about a refusal.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/gauge.h"
+#include "os/lock.h"
+
+namespace tally::core {
+
+struct Tag;
+
+// As TALLY_PRESSURE_* of tally/tally.h.
+enum class Pressure : uint8_t { kNormal, kSoft, kHard };
+
+// As tally_pressure_fn.
+using PressureFunction = void (*)(uint32_t tag, int level, void* arg);
+
+// Whom to tell when the level changes. All under limits_lock.
+struct Listener {
+  PressureFunction call;
+  void* arg;
+  uint32_t levels;       // bits, of 1 << Pressure
+  uint32_t interval_ms;  // between two calls that tell of a higher level
+  uint64_t told_ms = 0;  // when it was last told so; 0: never
+  uint64_t number = 0;   // of all calls that began, so that each is found once in a round
+  Pressure told = Pressure::kNormal;
+  Listener* next = nullptr;  // in the order of registration
+};
+
+// What the policy makes of a refusal that nothing helped against.
+struct Policy {
+  enum Kind : uint8_t { kFail, kWait, kAbort };
+  Kind kind = kFail;
+  uint32_t wait_ms = 0;
+};
+
+// Of one tag. Who writes: `lock` under limits_lock; `any` any thread, atomically.
+struct Limit {
+  std::atomic<uint64_t> soft{Account::kNoLimit};   // lock
+  std::atomic<Pressure> level{Pressure::kNormal};  // lock
+  // Lock. What is held above `alarm`, or falls below `calm`, is for update_level to look at.
+  std::atomic<uint64_t> alarm{Account::kNoLimit};
+  std::atomic<uint64_t> calm{0};
+  // Any. Memory was refused, and little came back since: nothing is put by, and nearly full slabs
+  // are not passed over.
+  std::atomic<bool> is_short{false};
+  std::atomic<bool> in_need{false};  // any: a failure was delivered: its reserve may be drawn on
+  std::atomic<Policy> policy{};      // lock
+  std::atomic<uint32_t> skip{0};     // any: so many refusals are passed on without looking for help
+  std::atomic<uint32_t> waiters{0};  // any
+  std::atomic<uint32_t> returned{0};  // any: changes when memory comes back while there are waiters
+  std::atomic<bool> noted{false};     // any: it is in a thread's list of levels to tell
+  Tag* next_noted = nullptr;          // who set `noted`
+  Listener* listeners = nullptr;      // lock
+  uintptr_t caller = 0;               // lock: the thread that calls listeners now
+  const Listener* called = nullptr;   // lock: the one that it calls
+  bool has_late = false;              // lock: a listener's interval delays what it is to be told
+  uint64_t since_ms = 0;              // lock: when the level left normal
+  std::atomic<uint64_t> pressure_ms{0};  // lock: time at higher levels, that which runs left out
+  std::atomic<uint64_t> soft_events{0};  // any: times that the level rose from normal
+  std::atomic<uint64_t> soft_told{0};    // any: those of which a line told
+  std::atomic<uint64_t> refusals{0};     // any: requests that this limit let fail
+  std::atomic<uint64_t> waits{0};        // any: requests that waited
+  std::atomic<uint64_t> logged_ms{0};    // any: when a line was written last
+  std::atomic<uint64_t> not_logged{0};   // any: events since
+
+  void reset();
+};
+
+// The last of all locks but that of metadata.
+extern constinit Lock limits_lock;
+
+// What a step of the running thread met, for the end of the step.
+struct LimitsMet {
+  Tag* noted = nullptr;    // tags whose level may have changed
+  Tag* refused = nullptr;  // the tag whose limit refused the last charge that failed
+  size_t bytes = 0;        // and how much it was
+  bool in_listener = false;
+};
+extern constinit thread_local LimitsMet limits_met;
+
+// An errno, or 0. Bytes, or Account::kNoLimit. The tag takes new blocks.
+int set_limit(Tag* tag, uint64_t soft, uint64_t hard, Policy policy);
+
+// What is held crossed `alarm` or `calm`: the level follows, and the running thread's step will
+// tell. Takes limits_lock.
+void note_crossing(Tag* tag);
+// Nothing helped against a refusal: the level is hard.
+void note_refusal(Tag* tag);
+// With the time that runs now.
+uint64_t pressure_ms_of(const Tag* tag);
+
+// In a forked child, where no other thread waits, is in a listener, or will tell any.
+void forget_other_threads_at_limits();
+
+// nullptr: no memory.
+Listener* add_listener(Tag* tag, PressureFunction call, void* arg, uint32_t levels,
+                       uint32_t interval_ms);
+// False: there is no such. Returns when no other thread is in a call of it.
+bool remove_listener(Tag* tag, PressureFunction call, void* arg);
+// Tells the tag's listeners of its level, in order; or, `all`, all that want to know of kHard.
+// Calls them without a lock. Not from within a listener. Returns how many it called.
+unsigned tell_listeners(Tag* tag, bool all);
+}  // namespace tally::core
