@@ -153,11 +153,11 @@ TALLY_API int tally_limit_set(tally_tag tag, uint64_t soft, uint64_t hard, tally
 /* The tag's own limits, whatever holds above it; each pointer may be NULL. errno: EINVAL. */
 TALLY_API int tally_limit_get(tally_tag tag, uint64_t* soft, uint64_t* hard, tally_policy* policy);
 
-/* How near a tag is to its limits. */
+/* How near a tag is to its limits. SOFT: it holds more than its soft limit, or did and holds 15/16
+ * of it still. HARD: its hard limit refused, and it holds 15/16 of it still. */
 #define TALLY_PRESSURE_NORMAL 0
-#define TALLY_PRESSURE_SOFT 1 /* it holds more than its soft limit, or did and 15/16 of it still \
-                               */
-#define TALLY_PRESSURE_HARD 2 /* its hard limit refused, and 15/16 of it are held still */
+#define TALLY_PRESSURE_SOFT 1
+#define TALLY_PRESSURE_HARD 2
 
 /* The highest level of the tag and those above it; NORMAL if there is no such tag. Takes no lock.
  * Cost: a few nanoseconds. */

@@ -53,6 +53,8 @@ class Account {
   uint64_t held() const { return word_.load(std::memory_order_seq_cst) & kHeldMask; }
   uint64_t peak() const { return peak_.load(std::memory_order_relaxed); }
   uint64_t limit() const { return limit_.load(std::memory_order_relaxed); }
+  // Without the reserve.
+  uint64_t ordinary_limit() const { return ordinary_.load(std::memory_order_relaxed); }
   // What may be taken still, without the reserve.
   uint64_t room() const {
     uint64_t now = held(), most = ordinary_.load(std::memory_order_relaxed);

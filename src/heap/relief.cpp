@@ -12,9 +12,14 @@
 namespace tally::core {
 namespace {
 
-// Refusals that nothing helped against make the next ones cheap: so many are passed on for each
-// heap and slab that was looked at in vain.
-constexpr uint32_t kLookedAtPerRefusal = 2;
+// Where nothing helps, refusals are to be cheap: after each try in vain twice as many are passed on
+// as after the one before, up to the work of the try. (Twice, so that who frees one block after
+// each failure until something fits has freed at most twice what was needed.)
+void note_in_vain(Limit& limit, uint32_t looked_at) {
+  uint32_t before = limit.in_vain.fetch_add(1, std::memory_order_relaxed);
+  uint32_t skip = before == 0 ? 0 : uint32_t{1} << min_of(before - 1, 30U);
+  limit.skip.store(min_of(skip, looked_at), std::memory_order_relaxed);
+}
 
 // Gives back what the tag and those below it hold and do not use, as far as this thread may: what
 // others freed, empty slabs, what this thread has in hand, and the free pages of its slabs. Returns
@@ -78,9 +83,13 @@ bool Relief::help_against(Tag* tag) {
   if (step_ == kTell) {
     step_ = kAsk;
     note_refusal(tag);
-    limit.skip.store(looked_at_ / kLookedAtPerRefusal, std::memory_order_relaxed);
-    if (!limits_met.in_listener && tell_listeners(tag, true) != 0) return true;
+    if (!limits_met.in_listener && tell_listeners(tag, true) != 0) {
+      looked_at_ += collect(tag);  // of what they freed
+      return true;
+    }
   }
+  if (looked_at_ != 0) note_in_vain(limit, looked_at_);
+  looked_at_ = 0;
   Policy policy = limit.policy.load(std::memory_order_relaxed);
   // A listener that waits for itself would wait in vain.
   if (policy.kind == Policy::kWait && !limits_met.in_listener && wait(tag, policy.wait_ms)) {

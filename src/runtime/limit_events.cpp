@@ -55,6 +55,8 @@ void put_line(TextWriter& out, const LimitEvent& event, uint64_t left_out) {
   if (event.asked != 0) put_bytes(out.put(": asked "), event.asked);
   put_bytes(out.put(event.asked != 0 ? ", holds " : ": holds "), held);
   put_limit(out, ", limit ", hard);
+  const uint64_t ordinary = tag.account().ordinary_limit();
+  if (ordinary != hard) put_bytes(out.put(" with a reserve of "), hard - ordinary);
   put_limit(out, ", soft limit ", tag.limit.soft.load(std::memory_order_relaxed));
   tally_stats_t stats;
   stats.size = sizeof stats;
@@ -62,7 +64,7 @@ void put_line(TextWriter& out, const LimitEvent& event, uint64_t left_out) {
   out.put(", under pressure for ").number(pressure_ms_of(&tag)).put(" ms");
   if (event.asked != 0) {
     uint64_t after = held - min_of(held, trimmable_bytes(tag.id));
-    out.put(", would fit after a trim: ").put(after + event.asked <= hard ? "yes" : "no");
+    out.put(", would fit after a trim: ").put(after + event.asked <= ordinary ? "yes" : "no");
   }
   if (left_out != 0) out.put(" (and ").number(left_out).put(" more since the last line)");
 }

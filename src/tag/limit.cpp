@@ -47,7 +47,7 @@ void follow(Tag* tag) {
   Limit& limit = tag->limit;
   Pressure level;
   do {
-    uint64_t held = tag->account().held(), hard = tag->account().limit();
+    uint64_t held = tag->account().held(), hard = tag->account().ordinary_limit();
     if (held < calm_below(hard)) {
       limit.is_short.store(false, std::memory_order_relaxed);
       limit.in_need.store(false, std::memory_order_relaxed);
@@ -62,7 +62,7 @@ void follow(Tag* tag) {
                      : level == Pressure::kNormal ? 0
                                                   : calm_below(soft),
                      std::memory_order_seq_cst);
-  } while (level_at(limit, tag->account().held(), tag->account().limit()) != level);
+  } while (level_at(limit, tag->account().held(), tag->account().ordinary_limit()) != level);
 }
 
 // The end of the running thread's step tells its listeners.
@@ -133,7 +133,7 @@ void Limit::reset() {
   policy.store({}, std::memory_order_relaxed);
   is_short.store(false, std::memory_order_relaxed);
   in_need.store(false, std::memory_order_relaxed);
-  skip.store(0, std::memory_order_relaxed);
+  forget_failures();
   has_late = false;
   for (auto* counter : {&calm, &pressure_ms, &soft_events, &soft_told, &refusals, &waits,
                         &logged_ms, &not_logged}) {
@@ -152,7 +152,7 @@ int set_limit(Tag* tag, uint64_t soft, uint64_t hard, Policy policy) {
   bool has_limit = hard != Account::kNoLimit;
   tag->account().set_limit(hard, has_limit ? min_of(options.reserve, hard / 16) : 0);
   limit.is_short.store(false, std::memory_order_relaxed);
-  limit.skip.store(0, std::memory_order_relaxed);
+  limit.forget_failures();
   follow(tag);
   note(tag);
   limit.returned.fetch_add(1, std::memory_order_release);

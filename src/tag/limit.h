@@ -53,7 +53,10 @@ struct Limit {
   std::atomic<bool> is_short{false};
   std::atomic<bool> in_need{false};  // any: a failure was delivered: its reserve may be drawn on
   std::atomic<Policy> policy{};      // lock
-  std::atomic<uint32_t> skip{0};     // any: so many refusals are passed on without looking for help
+  // Any. How often in a row nothing helped; and of the next refusals so many are passed on without
+  // looking for help again.
+  std::atomic<uint32_t> in_vain{0};
+  std::atomic<uint32_t> skip{0};
   std::atomic<uint32_t> waiters{0};  // any
   std::atomic<uint32_t> returned{0};  // any: changes when memory comes back while there are waiters
   std::atomic<bool> noted{false};     // any: it is in a thread's list of levels to tell
@@ -72,6 +75,12 @@ struct Limit {
   std::atomic<uint64_t> not_logged{0};   // any: events since
 
   void reset();
+  // Something fitted again, or may.
+  void forget_failures() {
+    if (in_vain.load(std::memory_order_relaxed) == 0) return;
+    in_vain.store(0, std::memory_order_relaxed);
+    skip.store(0, std::memory_order_relaxed);
+  }
 };
 
 // The last of all locks but that of metadata.

@@ -259,6 +259,7 @@ bool Tag::reserve(size_t bytes) {
     return false;
   }
   account().note_peak(held);
+  limit.forget_failures();
   if (held > limit.alarm.load(std::memory_order_relaxed)) note_crossing(this);
   return true;
 }
@@ -273,6 +274,7 @@ bool Tag::may_charge(size_t bytes) {
 void Tag::unreserve(size_t bytes) {
   for (Tag* tag = this; tag != nullptr; tag = tag->parent) {
     uint64_t left = tag->account().give(bytes);
+    if (bytes != 0) tag->limit.forget_failures();
     if (left < tag->limit.calm.load(std::memory_order_seq_cst)) note_crossing(tag);
     if (tag->limit.waiters.load(std::memory_order_relaxed) != 0) {
       tag->limit.returned.fetch_add(1, std::memory_order_release);
