@@ -83,7 +83,7 @@ int normalise(const char* path, char (&buffer)[TALLY_TAG_PATH_MAX + 1], Path* re
 
 bool nothing_left(const Tag* tag) {
   return tag->children == 0 && tag->heaps.load(std::memory_order_acquire) == 0 &&
-         tag->own.now.load(std::memory_order_acquire) == 0;
+         tag->account().held() == 0;
 }
 
 // Nothing is left of the tag: it cannot be found any more.
@@ -272,7 +272,11 @@ bool Tag::may_charge(size_t bytes) {
 }
 
 void Tag::unreserve(size_t bytes) {
-  for (Tag* tag = this; tag != nullptr; tag = tag->parent) {
+  Tag* above;
+  for (Tag* tag = this; tag != nullptr; tag = above) {
+    // With the last byte a retired tag may become another. What is above it stays: it holds our
+    // bytes.
+    above = tag->parent;
     uint64_t left = tag->account().give(bytes);
     if (bytes != 0) tag->limit.forget_failures();
     if (left < tag->limit.calm.load(std::memory_order_seq_cst)) note_crossing(tag);

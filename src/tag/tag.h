@@ -25,7 +25,7 @@ enum class TagState : uint8_t {
 };
 
 // total = own + sum of the children's totals <= its limit; the root's is meta::process. A tag may
-// be given out again only with no heaps, own.now = 0 and no children.
+// be given out again only with no heaps, total = 0 and no children.
 //
 // Who writes: `any` any thread, atomically; `lock` under the lock of tags; `const` until the id is
 // used again.
@@ -67,8 +67,8 @@ struct Tag {
   bool may_charge(size_t bytes);
   // Bytes come back.
   void uncharge(size_t bytes) {
+    own.sub(bytes);  // first, as it is never more than the total
     unreserve(bytes);
-    own.sub(bytes);  // last: at zero a retired tag may become another
   }
   // The first half of charge, and its undoing: for what may fail afterwards.
   bool reserve(size_t bytes);
