@@ -33,10 +33,12 @@ void change_level(Limit& limit, Pressure level) {
   Pressure old = limit.level.load(std::memory_order_relaxed);
   if (old == level) return;
   if (old == Pressure::kNormal) {
-    limit.since_ms = os::now_ms();
+    limit.since_ms.store(max_of(os::now_ms(), uint64_t{1}), std::memory_order_relaxed);
     limit.soft_events.fetch_add(1, std::memory_order_relaxed);
   } else if (level == Pressure::kNormal) {
-    limit.pressure_ms.fetch_add(os::now_ms() - limit.since_ms, std::memory_order_relaxed);
+    uint64_t since = limit.since_ms.exchange(0, std::memory_order_relaxed);
+    uint64_t now = os::now_ms();
+    limit.pressure_ms.fetch_add(now > since ? now - since : 0, std::memory_order_relaxed);
   }
   limit.level.store(level, std::memory_order_relaxed);
 }
@@ -135,7 +137,7 @@ void Limit::reset() {
   in_need.store(false, std::memory_order_relaxed);
   forget_failures();
   has_late = false;
-  for (auto* counter : {&calm, &pressure_ms, &soft_events, &soft_told, &refusals, &waits,
+  for (auto* counter : {&calm, &since_ms, &pressure_ms, &soft_events, &soft_told, &refusals, &waits,
                         &logged_ms, &not_logged}) {
     counter->store(0, std::memory_order_relaxed);
   }
@@ -179,9 +181,9 @@ void note_refusal(Tag* tag) {
 
 uint64_t pressure_ms_of(const Tag* tag) {
   uint64_t past = tag->limit.pressure_ms.load(std::memory_order_relaxed);
-  if (tag->limit.level.load(std::memory_order_relaxed) == Pressure::kNormal) return past;
-  uint64_t now = os::now_ms(), since = tag->limit.since_ms;
-  return past + (now > since ? now - since : 0);
+  uint64_t since = tag->limit.since_ms.load(std::memory_order_relaxed);
+  uint64_t now = os::now_ms();
+  return past + (since != 0 && now > since ? now - since : 0);
 }
 
 void forget_other_threads_at_limits() {

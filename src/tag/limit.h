@@ -57,7 +57,7 @@ struct Limit {
   // looking for help again.
   std::atomic<uint32_t> in_vain{0};
   std::atomic<uint32_t> skip{0};
-  std::atomic<uint32_t> waiters{0};  // any
+  std::atomic<uint32_t> waiters{0};   // any
   std::atomic<uint32_t> returned{0};  // any: changes when memory comes back while there are waiters
   std::atomic<bool> noted{false};     // any: it is in a thread's list of levels to tell
   Tag* next_noted = nullptr;          // who set `noted`
@@ -65,7 +65,7 @@ struct Limit {
   uintptr_t caller = 0;               // lock: the thread that calls listeners now
   const Listener* called = nullptr;   // lock: the one that it calls
   bool has_late = false;              // lock: a listener's interval delays what it is to be told
-  uint64_t since_ms = 0;              // lock: when the level left normal
+  std::atomic<uint64_t> since_ms{0};  // lock: when the level left normal; 0: it is normal
   std::atomic<uint64_t> pressure_ms{0};  // lock: time at higher levels, that which runs left out
   std::atomic<uint64_t> soft_events{0};  // any: times that the level rose from normal
   std::atomic<uint64_t> soft_told{0};    // any: those of which a line told
