@@ -259,6 +259,46 @@ void pair_in_scopes(State& state) {
   items(state, 1);
 }
 
+// ---- Limits
+
+tally_tag limited_tag(const char* path, uint64_t hard) {
+  const tally_tag tag = tally_tag_create(path);
+  if (tally_limit_set(tag, TALLY_LIMIT_NONE, hard, TALLY_POLICY_FAIL) != 0) std::abort();
+  return tag;
+}
+
+// As a loop that sheds load asks, three levels deep.
+void pressure(State& state) {
+  const tally_tag tag = limited_tag("bench/limit/far", uint64_t{1} << 40);
+  for (auto _ : state) benchmark::DoNotOptimize(tally_pressure(tag));
+  items(state, 1);
+}
+
+// An allocation that a full tag's limit refuses.
+void refused(State& state) {
+  const auto size = static_cast<size_t>(state.range(0));
+  const tally_tag tag = limited_tag("bench/limit/full", 1 << 20);
+  std::vector<void*> blocks;
+  while (void* p = tally_malloc(tag, 500)) blocks.push_back(p);
+  while (void* p = tally_malloc(tag, size)) blocks.push_back(p);
+  for (auto _ : state) {
+    if (tally_malloc(tag, size) != nullptr) state.SkipWithError("not refused");
+  }
+  items(state, 1);
+  for (void* block : blocks) tally_free(block);
+}
+
+// Memory that is charged, to three accounts, and uncharged: with no limit near, and with none.
+void charge(State& state) {
+  const bool has_limit = state.range(0) != 0;
+  const tally_tag tag = limited_tag(has_limit ? "bench/charge/far" : "bench/charge/none",
+                                    has_limit ? uint64_t{1} << 40 : TALLY_LIMIT_NONE);
+  for (auto _ : state) {
+    if (tally_charge(tag, 4096) != 0 || tally_uncharge(tag, 4096) != 0) std::abort();
+  }
+  items(state, 1);
+}
+
 // The exact walk over so many MiB of blocks of about 128 bytes, under 16 tags.
 void snapshot(State& state) {
   const auto mib = static_cast<size_t>(state.range(0));
@@ -287,6 +327,9 @@ void snapshot(State& state) {
 void register_tag_benchmarks() {
   benchmark::RegisterBenchmark("scope_push_pop", scope_push_pop);
   benchmark::RegisterBenchmark("pair_in_scopes", pair_in_scopes)->Arg(1)->Arg(32)->ArgName("tags");
+  benchmark::RegisterBenchmark("pressure", pressure);
+  benchmark::RegisterBenchmark("refused", refused)->Arg(100)->Arg(1 << 20)->ArgName("size");
+  benchmark::RegisterBenchmark("charge", charge)->Arg(0)->Arg(1)->ArgName("limit");
   benchmark::RegisterBenchmark("snapshot", snapshot)
       ->Arg(64)
       ->Arg(1024)

@@ -317,23 +317,36 @@ void render_table(const tally_snapshot_t& snapshot, TextWriter& out) {
 
 void render_classes(const tally_snapshot_t& snapshot, TextWriter& out) {
   constexpr int kMost = 10;
-  out.put("the classes that take most:\n");
-  uint64_t below = UINT64_MAX;  // of footprints, those that were written already
-  for (int i = 0; i < kMost;) {
+  // The classes, and then what each tag has in large blocks.
+  const uint64_t count = snapshot.class_count + snapshot.tag_count;
+  auto large_of = [&](uint64_t i) -> const tally_stats_t& {
+    return snapshot.tags[i - snapshot.class_count];
+  };
+  auto bytes_of = [&](uint64_t i) {
+    return i < snapshot.class_count ? snapshot.classes[i].footprint_bytes
+                                    : large_of(i).own.large_live_bytes;
+  };
+  out.put("the sizes that take most:\n");
+  uint64_t below = UINT64_MAX;  // what takes as much or more was written already
+  for (int written = 0; written < kMost;) {
     uint64_t most = 0;
-    for (uint64_t j = 0; j < snapshot.class_count; ++j) {
-      uint64_t bytes = snapshot.classes[j].footprint_bytes;
-      if (bytes < below) most = max_of(most, bytes);
+    for (uint64_t i = 0; i < count; ++i) {
+      if (bytes_of(i) < below) most = max_of(most, bytes_of(i));
     }
     if (most == 0) return;
-    for (uint64_t j = 0; j < snapshot.class_count && i < kMost; ++j) {
-      const tally_class_stats_t& row = snapshot.classes[j];
-      if (row.footprint_bytes != most) continue;
-      put_bytes(out.put("  "), row.footprint_bytes);
-      out.put(" in blocks of ").number(row.block_size).put(" bytes of ");
-      out.put(name_of_tag(snapshot, row.tag)).put(", ").number(row.live_blocks).put(" of ");
-      out.number(row.capacity_blocks).put(" live\n");
-      ++i;
+    for (uint64_t i = 0; i < count && written < kMost; ++i) {
+      if (bytes_of(i) != most) continue;
+      put_bytes(out.put("  "), most);
+      if (i < snapshot.class_count) {
+        const tally_class_stats_t& row = snapshot.classes[i];
+        out.put(" in blocks of ").number(row.block_size).put(" bytes of ");
+        out.put(name_of_tag(snapshot, row.tag)).put(", ").number(row.live_blocks).put(" of ");
+        out.number(row.capacity_blocks).put(" live\n");
+      } else {
+        out.put(" in large blocks of ").put(large_of(i).name).put(", ");
+        out.number(large_of(i).own.large_live_blocks).put(" live\n");
+      }
+      ++written;
     }
     below = most;
   }

@@ -9,7 +9,7 @@ namespace tally::core {
 void render_json(const tally_snapshot_t& snapshot, TextWriter& out);
 void render_table(const tally_snapshot_t& snapshot, TextWriter& out);
 
-// Those of its classes that take most, as a table.
+// The sizes of blocks that take most, a line each.
 void render_classes(const tally_snapshot_t& snapshot, TextWriter& out);
 // "1.50 MiB": three digits say enough.
 void put_bytes(TextWriter& out, uint64_t bytes);

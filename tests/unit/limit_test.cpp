@@ -823,7 +823,7 @@ TEST_F(LimitTest, AbortTellsWhatAndWhere) {
       << text;
   for (const char* part :
        {", limit 1.00 MiB with a reserve of 64.0 KiB, live ", ", would fit after a trim: no\n",
-        "\nTAG ", "\nthe classes that take most:\n  ",
+        "\nTAG ", "\nthe sizes that take most:\n  ",
         " in blocks of 1024 bytes of /AbortTellsWhatAndWhere, "}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 
 #include "unit.h"
@@ -157,6 +158,24 @@ TEST_F(RenderTest, TheTableIsAligned) {
   EXPECT_EQ(lines[4].substr(0, 5), "total");
   EXPECT_NE(lines[4].find(" 20 "), std::string::npos) << "allocations of both";
   EXPECT_NE(lines[5].find("1.00 MiB"), std::string::npos);
+}
+
+TEST_F(RenderTest, TheSizesThatTakeMostComeFirst) {
+  tally_class_stats_t classes[12];
+  for (unsigned i = 0; i < 12; ++i) {
+    classes[i] = {5, 16 * (i + 1), i, 100, 1, uint64_t{1024} * (i % 6 + 1)};
+  }
+  snapshot_.classes = classes;
+  snapshot_.class_count = 12;
+  std::string text = rendered(render_classes);
+  EXPECT_EQ(text.find("the sizes that take most:\n"
+                      "  64.0 KiB in large blocks of /a\"b\\c\xc3\xa4, 1 live\n"
+                      "  6.00 KiB in blocks of 96 bytes of /a\"b\\c\xc3\xa4, 5 of 100 live\n"
+                      "  6.00 KiB in blocks of 192 bytes of /a\"b\\c\xc3\xa4, 11 of 100 live\n"
+                      "  5.00 KiB in blocks of 80 bytes of "),
+            0U)
+      << text;
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 11) << "ten of them";
 }
 
 TEST_F(RenderTest, BytesHaveThreeDigits) {
