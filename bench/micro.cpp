@@ -27,6 +27,12 @@
 #pragma weak tally_tag_pop
 #pragma weak tally_snapshot
 #pragma weak tally_snapshot_free
+#pragma weak tally_limit_set
+#pragma weak tally_pressure
+#pragma weak tally_charge
+#pragma weak tally_uncharge
+#pragma weak tally_malloc
+#pragma weak tally_free
 
 namespace {
 
