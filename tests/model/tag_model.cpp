@@ -15,8 +15,9 @@ struct TagModel {
   bool make_heap_looks_again = true;  // whether the tag is live, with tags_lock
   bool make_heap_locks = true;        // tags_lock
   bool reap_counts_heaps = true;
-  bool uncharge_totals_first = true;  // the tag's own bytes, which keep it, come off last
-  bool charge_own_first = true;       // and are put on first
+  bool totals_keep_it = true;  // a tag is used again when its total, and not its own, is zero
+  bool own_is_inside =
+      true;  // the own bytes are put on last and come off first: never above the total
 
   enum TagState : uint8_t { kLive, kRetired };
   struct State {
@@ -84,13 +85,13 @@ struct TagModel {
         if (make_heap_locks) s.tags_lock = 0;
         return nullptr;
       case 5:
-        return charge(s, charge_own_first);
+        return charge(s, !own_is_inside);
       case 6:
-        return charge(s, !charge_own_first);
+        return charge(s, own_is_inside);
       case 7:
-        return uncharge(s, !uncharge_totals_first);
+        return uncharge(s, own_is_inside);
       case 8:
-        return uncharge(s, uncharge_totals_first);
+        return uncharge(s, !own_is_inside);
       case 9:  // retire_heap
         s.bound = 0;
         --s.heaps;
@@ -147,7 +148,7 @@ struct TagModel {
         if (reap_counts_heaps && s.heaps != 0) at = 4;
         return nullptr;
       case 2:
-        if (s.own != 0) at = 4;
+        if ((totals_keep_it ? s.total : s.own) != 0) at = 4;
         return nullptr;
       case 3:
         ++s.generation;
@@ -165,16 +166,17 @@ struct TagModel {
     uint8_t& at = s.at[kFrees];
     switch (at++) {
       case 0:
-        return uncharge(s, !uncharge_totals_first);
+        return uncharge(s, own_is_inside);
       default:
         at = kEnd;
-        return uncharge(s, uncharge_totals_first);
+        return uncharge(s, !own_is_inside);
     }
   }
 
   const char* broken(const State& s) const {
     if (s.bound != 0 && s.bound != 1 + s.generation)
       return "a heap is bound to a tag that has become another";
+    if (s.own > s.total) return "a tag's own bytes are more than its total";
     return nullptr;
   }
   const char* broken_at_end(const State& s) const {
@@ -328,8 +330,11 @@ int main() {
   tag.reap_counts_heaps = false;
   verdict.fails("with a reaper that counts bytes alone", tag);
   tag = {};
-  tag.uncharge_totals_first = false;
-  verdict.fails("with the tag's own bytes taken off first", tag);
+  tag.totals_keep_it = false;
+  verdict.fails("with a reaper that looks at the tag's own bytes", tag);
+  tag = {};
+  tag.own_is_inside = false;
+  verdict.fails("with the tag's own bytes put on first and taken off last", tag);
   RebindModel rebind;
   verdict.holds("heaps that are used again", rebind);
   rebind = {};
