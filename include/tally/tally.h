@@ -163,11 +163,16 @@ TALLY_API int tally_limit_get(tally_tag tag, uint64_t* soft, uint64_t* hard, tal
  * Cost: a few nanoseconds. */
 TALLY_API int tally_pressure(tally_tag tag);
 
-/* Called when the tag's level changes: `level` is one of the above, NORMAL or SOFT also when it
- * fell to that. It runs on the thread that allocated or freed, before that call returns, under no
- * lock of Tally's, and never while another callback runs on the thread. It may allocate, free, push
- * tags, set limits and fork. It must return: no exception may leave it (the C++ runtime then calls
- * std::terminate), and no longjmp. */
+/* Called when tally_pressure(tag) changes: `level` is one of the above, NORMAL or SOFT also when it
+ * fell to that, whether by the tag's own limit or by one above it. A level is told once, not for as
+ * long as it lasts: who evicts, evicts to a budget of his own, well below the limit, as what he
+ * frees shows when whole pages are free.
+ *
+ * It runs on the thread that allocated or freed, before that call returns, under no lock of
+ * Tally's, and never while another callback runs on the thread; at a thread's end after its
+ * thread_local destructors. It may allocate, free, push tags, set limits and fork. It must return:
+ * no exception may leave it (the C++ runtime then calls std::terminate), no longjmp, no
+ * pthread_exit. The thread cannot be cancelled in it. */
 typedef void (*tally_pressure_fn)(tally_tag tag, int level, void* arg);
 
 typedef struct tally_pressure_options {
@@ -185,8 +190,8 @@ TALLY_API int tally_on_pressure(tally_tag tag, tally_pressure_fn fn, void* arg,
                                 const tally_pressure_options* options);
 
 /* Ends that. When it returns no other thread is in a call of fn with this arg for this tag; so the
- * caller must hold no lock that fn waits for. errno: ENOENT (there is no such), EINVAL (no such
- * tag). */
+ * caller must hold no lock that fn waits for, and two callbacks must not end each other's. errno:
+ * ENOENT (there is no such), EINVAL (no such tag). */
 TALLY_API int tally_off_pressure(tally_tag tag, tally_pressure_fn fn, void* arg);
 
 /* Counts memory that Tally did not allocate (a mapping, a device's) as the tag's: in its
@@ -206,7 +211,8 @@ TALLY_API int tally_uncharge(tally_tag tag, size_t bytes);
  * a lock that an allocating thread needs: it may be called from a signal handler.
  *
  * Structs begin with their size and version, so that they can grow: a field that the caller's
- * struct is too short for is not written. */
+ * struct is too short for is not written. (Until version 1.0 of Tally they may change otherwise
+ * too; TALLY_STATS_VERSION then does.) */
 
 #define TALLY_STATS_VERSION 2
 

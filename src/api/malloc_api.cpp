@@ -56,16 +56,19 @@ void* resize(Tag* tag, void* p, size_t n) {
   if (tag == own) {
     if (slab->block_size != 0) {
       if (fits(slab, n)) return p;
-    } else if (void* same = resize_large(slab, n)) {
-      return same;
+    } else {
+      bool refused = false;
+      void* same = n > usable_size(slab) ? grow_large(slab, n, &refused) : resize_large(slab, n);
+      if (same != nullptr || refused) return same;
     }
   }
   size_t old = usable_size(slab);
   int error = errno;
-  void* block = tag == own ? allocate_beside(tag, n) : allocate_tagged(tag, n);
+  bool may_stay = tag == own && n <= old;
+  void* block = tag == own ? allocate_beside(tag, n, may_stay) : allocate_tagged(tag, n);
   if (block == nullptr) {
     // What has become shorter may stay where it is.
-    if (tag != own || n > old) return nullptr;
+    if (!may_stay) return nullptr;
     errno = error;
     return p;
   }

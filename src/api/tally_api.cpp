@@ -54,6 +54,7 @@ tally_tag tally_tag_find(const char* path) {
 int tally_tag_retire(tally_tag tag) {
   int error = core::retire_tag(tag);
   if (error == 0) core::drop_retired_heap_now(tag);
+  core::settle_limits();
   return result_of(error);
 }
 
@@ -72,7 +73,11 @@ size_t tally_tag_name(tally_tag id, char* buf, size_t n) {
   return tag->name_length;
 }
 
-int tally_tag_push(tally_tag tag) { return result_of(core::push_tag(tag)); }
+int tally_tag_push(tally_tag tag) {
+  int error = core::push_tag(tag);
+  core::settle_limits();
+  return result_of(error);
+}
 int tally_tag_pop() { return result_of(core::pop_tag()); }
 tally_tag tally_tag_current() { return core::current_tag(); }
 
@@ -146,12 +151,8 @@ int tally_limit_get(tally_tag id, uint64_t* soft, uint64_t* hard, tally_policy* 
 }
 
 int tally_pressure(tally_tag id) {
-  auto level = core::Pressure::kNormal;
-  for (const core::Tag* tag = core::find_tag(id); tag != nullptr; tag = tag->parent) {
-    core::Pressure own = tag->limit.level.load(std::memory_order_relaxed);
-    if (own > level) level = own;
-  }
-  return static_cast<int>(level);
+  const core::Tag* tag = core::find_tag(id);
+  return tag == nullptr ? TALLY_PRESSURE_NORMAL : static_cast<int>(tag->pressure());
 }
 
 int tally_on_pressure(tally_tag id, tally_pressure_fn fn, void* arg,
@@ -164,7 +165,9 @@ int tally_on_pressure(tally_tag id, tally_pressure_fn fn, void* arg,
   uint32_t levels = options == nullptr || options->levels == 0 ? kAll : options->levels;
   uint32_t interval =
       options == nullptr || options->interval_ms == 0 ? kIntervalMs : options->interval_ms;
-  return result_of(core::add_listener(tag, fn, arg, levels, interval) ? 0 : ENOMEM);
+  bool ok = core::add_listener(tag, fn, arg, levels, interval);
+  core::settle_limits();
+  return result_of(ok ? 0 : ENOMEM);
 }
 
 int tally_off_pressure(tally_tag id, tally_pressure_fn fn, void* arg) {

@@ -38,12 +38,12 @@ class Account {
       const std::atomic<uint64_t>& limit = may_draw ? limit_ : ordinary_;
       *held = (word & kHeldMask) + n;
       if (*held > limit.load(std::memory_order_relaxed)) return false;
-    } while (!word_.compare_exchange_weak(word, word + n, std::memory_order_acquire));
+    } while (!word_.compare_exchange_weak(word, word + n, std::memory_order_seq_cst));
     return true;
   }
   // Returns what is left.
   uint64_t give(uint64_t n) {
-    return (word_.fetch_sub(n, std::memory_order_release) - n) & kHeldMask;
+    return (word_.fetch_sub(n, std::memory_order_seq_cst) - n) & kHeldMask;
   }
   bool fits(uint64_t n) const {
     return n <= kNoLimit && held() + n <= ordinary_.load(std::memory_order_relaxed);

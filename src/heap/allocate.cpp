@@ -23,7 +23,8 @@ struct Request {
   Tag* tag;
   size_t n;
   size_t alignment = kMinAlignment;
-  bool has_block = false;  // the caller holds a block of the tag, which may be retired
+  bool has_block = false;    // the caller holds a block of the tag, which may be retired
+  bool is_optional = false;  // the caller can do without
 };
 
 // The smallest class whose blocks are long enough and so aligned; kClasses if there is none.
@@ -81,7 +82,8 @@ TALLY_NOINLINE void* serve(const Request& request, bool* zeroed) {
       errno = EINVAL;  // retired since the caller looked
       return nullptr;
     }
-  } while (TALLY_UNLIKELY(block == nullptr) && relief.help());
+  } while (TALLY_UNLIKELY(block == nullptr) && !request.is_optional && relief.help());
+  if (TALLY_LIKELY(block != nullptr)) relief.note_success();
   settle_limits();
   return TALLY_LIKELY(block != nullptr) ? block : out_of_memory();
 }
@@ -106,9 +108,22 @@ void* allocate_tagged(Tag* tag, size_t n) {
   return serve({.tag = tag, .n = n}, &zeroed);
 }
 
-void* allocate_beside(Tag* tag, size_t n) {
+void* allocate_beside(Tag* tag, size_t n, bool is_optional) {
   bool zeroed;
-  return serve({.tag = tag, .n = n, .has_block = true}, &zeroed);
+  return serve({.tag = tag, .n = n, .has_block = true, .is_optional = is_optional}, &zeroed);
+}
+
+void* grow_large(Slab* slab, size_t n, bool* refused) {
+  Relief relief(n);
+  void* block = resize_large(slab, n);
+  while (block == nullptr && limits_met.refused != nullptr) {
+    *refused = true;
+    if (!relief.help()) return out_of_memory();
+    block = resize_large(slab, n);
+  }
+  *refused = false;
+  relief.note_success();
+  return block;
 }
 
 void* allocate_aligned(Tag* tag, size_t alignment, size_t n) {

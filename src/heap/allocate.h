@@ -24,7 +24,11 @@ void* allocate_slow(size_t n) noexcept;
 // As allocate_slow under a tag. nullptr with EINVAL if it has been retired.
 void* allocate_tagged(Tag* tag, size_t n);
 // As allocate_slow under the tag of a block that the caller holds: retired or not, it goes on.
-void* allocate_beside(Tag* tag, size_t n);
+// nullptr is no failure if that is optional.
+void* allocate_beside(Tag* tag, size_t n, bool is_optional);
+// As resize_large, to more bytes; with all that a limit does. `refused` tells that one does, with
+// ENOMEM: a second block would not fit either.
+void* grow_large(Slab* slab, size_t n, bool* refused);
 // As allocate_tagged, aligned to a power of two. `tag` nullptr: the one in force.
 void* allocate_aligned(Tag* tag, size_t alignment, size_t n);
 // As allocate_tagged, zeroed. `tag` likewise.

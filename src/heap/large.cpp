@@ -74,7 +74,12 @@ void* resize_large(Slab* slab, size_t n) {
   size_t bytes = round_up(max_of(n, 1), os::page_size());
   Tag* tag = find_tag(slab->what().tag);
   if (bytes == old_bytes) return slab->start;
-  if (bytes > old_bytes && !tag->reserve(bytes - old_bytes)) return nullptr;
+  limits_met.refused = nullptr;
+  if (bytes > old_bytes) {
+    // Asked first: what is refused above must not be seen below.
+    size_t more = bytes - old_bytes;
+    if (!tag->may_charge(more) || !tag->reserve(more)) return nullptr;
+  }
   bool ok = false;
   if (slab->slots == 0) {
     // Much smaller ones move into a chunk, so that a mapping is not held for little.

@@ -14,12 +14,22 @@ namespace {
 
 constinit std::atomic<uint64_t> g_last{0};
 
+// What waits for its purge is resident. Near a limit of the process's it goes at once, as the limit
+// is to hold for what is resident too.
+void purge_beyond_limit(uint64_t now) {
+  if (meta::process.limit() == Account::kNoLimit) return;
+  if (dirty_run_bytes() + kept_span_bytes() <= meta::process.room()) return;
+  purge_runs(now, true);
+  purge_spans(now, true);
+}
+
 }  // namespace
 
 constinit std::atomic<uint32_t> purge_rounds{0};
 
 void purge_tick() {
   uint64_t now = os::now_ms();
+  purge_beyond_limit(now);
   uint64_t last = g_last.load(std::memory_order_relaxed);
   if (now < last + options.purge_ms / 4 + 1 && options.purge_ms != 0) return;
   if (!g_last.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;

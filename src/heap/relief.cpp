@@ -41,6 +41,10 @@ uint32_t collect(const Tag* above) {
       if (may_flush) dig_holes_of(heap);
     });
     if (thread == self) looked_at += unpark_all(thread);
+    thread->for_each_heap([&](Heap* heap) {
+      const Tag* tag = heap->tag.load(std::memory_order_relaxed);
+      if (may_flush && is_within(tag, above)) put_free_first(heap);
+    });
     thread->lock.release();
     give_foreign(foreign);
   }
@@ -64,6 +68,8 @@ bool Relief::help() {
 
 bool Relief::help_against(Tag* tag) {
   Limit& limit = tag->limit;
+  // What never fits helps nobody by evicting, or by waiting.
+  if (asked_ > tag->account().ordinary_limit()) return fail(tag);
   if (tag != tag_) {
     stop_waiting();
     tag_ = tag;
@@ -83,7 +89,10 @@ bool Relief::help_against(Tag* tag) {
   if (step_ == kTell) {
     step_ = kAsk;
     note_refusal(tag);
-    if (!limits_met.in_listener && tell_listeners(tag, true) != 0) {
+    int error = errno;
+    bool any = !limits_met.in_listener && tell_listeners(tag, true) != 0;
+    errno = error;
+    if (any) {
       looked_at_ += collect(tag);  // of what they freed
       return true;
     }
@@ -95,9 +104,7 @@ bool Relief::help_against(Tag* tag) {
   if (policy.kind == Policy::kWait && !limits_met.in_listener && wait(tag, policy.wait_ms)) {
     return true;
   }
-  if (policy.kind == Policy::kAbort) on_limit_event({LimitEvent::kAborts, tag, asked_});
-  fail(tag);
-  return false;
+  return fail(tag);
 }
 
 // Waits for memory of the tag to come back: at once when it does, and every few ms, as blocks that
@@ -118,6 +125,7 @@ bool Relief::wait(Tag* tag, uint32_t most_ms) {
     return true;  // it may have come back before we were counted
   }
   if (now - since_ms_ >= most_ms) return false;
+  settle_limits();  // nobody else tells of what this thread noted
   uint64_t slice = min_of(since_ms_ + most_ms - now, kSliceMs);
   os::futex_wait_ms(&limit.returned, returned_, static_cast<uint32_t>(slice));
   uint32_t returned = limit.returned.load(std::memory_order_acquire);
@@ -128,28 +136,48 @@ bool Relief::wait(Tag* tag, uint32_t most_ms) {
 
 void Relief::stop_waiting() {
   if (waits_for_ == nullptr) return;
-  waits_for_->limit.waiters.fetch_sub(1, std::memory_order_relaxed);
+  std::atomic<uint32_t>& waiters = waits_for_->limit.waiters;
+  // In a child that a signal handler forked nobody waits.
+  if (waiters.load(std::memory_order_relaxed) != 0) {
+    waiters.fetch_sub(1, std::memory_order_relaxed);
+  }
   waits_for_ = nullptr;
 }
 
-// The request fails. Who handles that may draw on the reserve.
-void Relief::fail(Tag* tag) {
-  tag->limit.refusals.fetch_add(1, std::memory_order_relaxed);
-  tag->limit.in_need.store(true, std::memory_order_relaxed);
-  on_limit_event({LimitEvent::kFailed, tag, asked_});
+// The request fails. Who handles that may draw on the reserve, if that is what is left.
+bool Relief::fail(Tag* tag) {
+  static constinit std::atomic<bool> aborts{false};
+  constexpr size_t kLittle = 64 * KiB;
+  Limit& limit = tag->limit;
+  limit.refusals.fetch_add(1, std::memory_order_relaxed);
+  if (tag->account().room() < kLittle) limit.in_need.store(true, std::memory_order_relaxed);
+  Policy policy = limit.policy.load(std::memory_order_relaxed);
+  // A handler of SIGABRT may allocate too.
+  bool ends = policy.kind == Policy::kAbort && !aborts.exchange(true, std::memory_order_relaxed);
+  on_limit_event({ends ? LimitEvent::kAborts : LimitEvent::kFailed, tag, asked_});
+  return false;
+}
+
+void Relief::note_success() {
+  if (tag_ != nullptr) tag_->limit.forget_failures();
 }
 
 int charge_foreign(Tag* tag, size_t bytes) {
   if (bytes == 0) return 0;
   if (bytes > Account::kNoLimit) return ENOMEM;
   Relief relief(bytes);
-  bool ok;
+  bool ok, is_live;
   do {
-    ok = tag->charge(bytes);
-  } while (!ok && limits_met.refused != nullptr && relief.help());
-  if (ok) tag->charged.fetch_add(bytes, std::memory_order_relaxed);
+    // While it reads, no tag becomes another.
+    TagReader reader;
+    ok = tag->may_charge(bytes) && tag->charge(bytes);
+    is_live = tag->is_live();
+    if (ok && !is_live) tag->uncharge(bytes);
+    if (ok && is_live) tag->charged.fetch_add(bytes, std::memory_order_relaxed);
+  } while (!ok && is_live && relief.help());
+  if (ok) relief.note_success();
   settle_limits();
-  return ok ? 0 : ENOMEM;
+  return !is_live ? EINVAL : ok ? 0 : ENOMEM;
 }
 
 int uncharge_foreign(Tag* tag, size_t bytes) {
@@ -167,14 +195,17 @@ void settle_limits_slow() {
   if (limits_met.in_listener || Lock::all_held_by_me()) return;
   int error = errno;
   while (Tag* tag = limits_met.noted) {
-    limits_met.noted = tag->limit.next_noted;
-    tag->limit.noted.store(false, std::memory_order_release);
-    uint64_t events = tag->limit.soft_events.load(std::memory_order_relaxed);
-    bool is_new = tag->limit.soft_told.exchange(events, std::memory_order_relaxed) != events;
-    if (is_new && tag->limit.level.load(std::memory_order_relaxed) == Pressure::kSoft) {
-      on_limit_event({LimitEvent::kSoft, tag, 0});
-    }
-    tell_listeners(tag, false);
+    Limit& limit = tag->limit;
+    limits_met.noted = limit.next_noted;
+    limit.noted.store(false, std::memory_order_release);
+    auto is_above = [&] { return limit.level.load(std::memory_order_relaxed) == Pressure::kSoft; };
+    uint64_t events = limit.soft_events.load(std::memory_order_relaxed);
+    bool is_new = limit.soft_told.exchange(events, std::memory_order_relaxed) != events;
+    // What is merely kept presses nobody.
+    if (is_new && is_above()) collect(tag);
+    if (is_new && is_above()) on_limit_event({LimitEvent::kSoft, tag, 0});
+    bool any = tell_listeners(tag, false) != 0;
+    if (any && is_above()) collect(tag);  // of what they freed
   }
   errno = error;
 }

@@ -19,12 +19,14 @@ class Relief {
   // True: it is worth another try. The heaps that the thread had may be gone. False: the request
   // fails.
   bool help();
+  // The request was served.
+  void note_success();
 
  private:
   bool help_against(Tag* tag);
   bool wait(Tag* tag, uint32_t most_ms);
   void stop_waiting();
-  void fail(Tag* tag);
+  bool fail(Tag* tag);
 
   size_t asked_;
   Tag* tag_ = nullptr;  // which refused before

@@ -207,12 +207,18 @@ bool is_nearly_full(const Slab* slab) {
          (out - back == slab->capacity || !tag_of(slab)->is_short());
 }
 
+// The event of a parked slab. Where memory is short, each block counts.
+void set_wake_level(Slab* slab) {
+  uint32_t out = slab->level.out();
+  slab->level.set(out, tag_of(slab)->is_short() ? out - 1 : slab->wake_level());
+}
+
 // Whoever frees enough of the slab makes it available again. The store and the look at `remote`
 // pair with push: either the pusher sees the slab parked, or we see what it pushed.
 void park(Heap* heap, unsigned c, Slab* slab) {
   look_at_free(slab, little(slab));
   unlink(heap, c, slab);
-  slab->level.set(slab->level.out(), slab->wake_level());
+  set_wake_level(slab);
   slab->parked.exchange(true, std::memory_order_seq_cst);
   if (is_nearly_full(slab)) return;
   slab->level.set(slab->level.out(), 0);
@@ -341,8 +347,7 @@ bool look_at(Heap* heap, Slab* slab, bool orphan) {
     }
     return true;
   }
-  if (slab->parked.load(std::memory_order_relaxed) &&
-      slab->level.out() - slab->remote.count() <= slab->wake_level()) {
+  if (slab->parked.load(std::memory_order_relaxed) && !is_nearly_full(slab)) {
     unpark(heap, c, slab);
   }
   return false;
@@ -418,13 +423,46 @@ void look_at_woken(Thread* thread) {
   }
 }
 
+namespace {
+
+bool has_free(const Slab* slab) { return slab->free != nullptr || slab->remote.count() != 0; }
+
+// Without a charge: a limit refuses. collect put the slabs that have something before the others.
+bool hand_what_is_free(Heap* heap, unsigned c) {
+  constexpr int kLookAt = 8;
+  Slab* slab = heap->store[c].available;
+  for (int i = 0; slab != nullptr && i < kLookAt; ++i, slab = slab->next) {
+    if (has_free(slab) && hand_free(heap, c, slab)) return true;
+  }
+  slab = steal(heap, c);
+  return slab != nullptr && hand_free(heap, c, slab);
+}
+
+}  // namespace
+
+void put_free_first(Heap* heap) {
+  for (unsigned c = 0; c < kClasses; ++c) {
+    Slab* next;
+    for (Slab* slab = heap->store[c].available; slab != nullptr; slab = next) {
+      next = slab->next;
+      if (!has_free(slab) || slab->previous == nullptr) continue;
+      unlink(heap, c, slab);
+      link(&heap->store[c].available, slab);
+    }
+  }
+}
+
 uint32_t unpark_all(Thread* thread) {
   uint32_t looked_at = 0;
   for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
        chunk = chunk->next_chunk) {
     for (Slab& slab : chunk->slabs) {
       if (slab.owner.load(std::memory_order_relaxed) != thread) continue;
-      if (!slab.parked.load(std::memory_order_relaxed) || is_nearly_full(&slab)) continue;
+      if (!slab.parked.load(std::memory_order_relaxed)) continue;
+      if (is_nearly_full(&slab)) {
+        set_wake_level(&slab);
+        continue;
+      }
       slab.level.set(slab.level.out(), 0);
       unpark(slab.heap.load(std::memory_order_relaxed), slab.what().size_class, &slab);
     }
@@ -450,9 +488,7 @@ bool refill_locked(Heap* heap, unsigned c, bool may_grow) {
     if (slab == nullptr) return false;
     if (hand_free(heap, c, slab)) return true;
     if (limits_met.refused == nullptr) continue;
-    // An orphan's may have what needs no charge.
-    slab = steal(heap, c);
-    return slab != nullptr && hand_free(heap, c, slab);
+    return hand_what_is_free(heap, c);
   }
 }
 

@@ -37,6 +37,9 @@ void give_foreign(Block* list, uint64_t most = ~uint64_t{0});
 // something else since the push: what its thread finds then holds for what it is.) The caller holds
 // a lock that a fork waits for, so that the child's copy of the list is whole.
 void wake(Slab* slab);
+// Puts the heap's slabs that have free blocks before those that would need memory to give any. Lock
+// held, by its thread.
+void put_free_first(Heap* heap);
 // Makes those of the thread's slabs available again that are worth it by now, as their tag has
 // become short of memory. Lock held, by the thread. Returns how much it had to look at.
 uint32_t unpark_all(Thread* thread);

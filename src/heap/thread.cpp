@@ -254,6 +254,7 @@ RunningThread::~RunningThread() {
   if (!borrowed_ || thread_ == nullptr) return;
   tls = {&empty_heap, &g_gone};
   give_thread(thread_);
+  settle_limits();
 }
 
 Heap* RunningThread::current_heap() const {

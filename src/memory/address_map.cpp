@@ -13,7 +13,11 @@ constinit void* g_spare_leaf = nullptr;
 }
 
 bool AddressMap::reserve() {
-  if (g_spare_leaf == nullptr) g_spare_leaf = backend::take(sizeof no_leaf_, os::page_size());
+  if (g_spare_leaf != nullptr) return true;
+  // Charged when it is taken, so that what it was taken for cannot fail.
+  if (!meta::charge(os::page_size())) return false;
+  g_spare_leaf = backend::take(sizeof no_leaf_, os::page_size());
+  if (g_spare_leaf == nullptr) meta::uncharge(os::page_size());
   return g_spare_leaf != nullptr;
 }
 
@@ -23,7 +27,7 @@ bool AddressMap::prepare(const void* p, size_t bytes) {
   for (uintptr_t i = first; i <= last; ++i) {
     Entry& root = root_[i & (kEntries - 1)];
     if (load(root) != 0) continue;
-    if (!reserve() || !meta::charge(os::page_size())) return false;
+    if (!reserve()) return false;
     void* leaf = g_spare_leaf;
     g_spare_leaf = nullptr;
     root.store(address(leaf) - offsetof(AddressMap, no_leaf_) - address(this),

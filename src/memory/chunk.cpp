@@ -312,6 +312,8 @@ size_t most_waiting() {
   return min_of(max_of(64 * MiB, meta::process.held() / 8), meta::process.room());
 }
 
+size_t dirty_run_bytes() { return g_dirty.load(std::memory_order_relaxed) * kSlotBytes; }
+
 size_t purge_runs(uint64_t now, bool all) { return purge_dirty(now, all ? SIZE_MAX : 0); }
 
 }  // namespace tally::core

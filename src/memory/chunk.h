@@ -68,6 +68,8 @@ bool wants_huge_pages();
 // A part of the chunk goes back to the system.
 void keep_pages_small(Chunk* chunk);
 
+// Of free memory that waits for its purge. Any thread, without a lock.
+size_t dirty_run_bytes();
 // Gives free memory that is older than options.purge_ms back to the system, or all of it. Returns
 // the bytes. Takes the central lock, and lets go of it while the system works.
 size_t purge_runs(uint64_t now, bool all);

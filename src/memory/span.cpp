@@ -27,7 +27,7 @@ constexpr size_t kKeptBytesLeast = 64 * MiB;
 constexpr size_t kCutLeast = 256 * KiB;
 constinit Kept g_kept[kKeptMax] = {};
 constinit unsigned g_kept_count = 0;
-constinit size_t g_kept_bytes = 0;
+constinit Relaxed<size_t> g_kept_bytes = 0;
 constinit size_t g_used_bytes = 0;
 // Descriptors of no span, linked by `next`.
 constinit Slab* g_descriptors = nullptr;
@@ -56,14 +56,14 @@ char* end_of(const Slab* span) { return span->start + span->mapped; }
 Slab* remove_kept(unsigned i) {
   Slab* span = g_kept[i].span;
   g_kept[i] = g_kept[--g_kept_count];
-  g_kept_bytes -= span->mapped;
+  g_kept_bytes = g_kept_bytes - span->mapped;
   return span;
 }
 
 // There is room.
 void add_kept(Slab* span, uint64_t since) {
   g_kept[g_kept_count++] = {span, since};
-  g_kept_bytes += span->mapped;
+  g_kept_bytes = g_kept_bytes + span->mapped;
 }
 
 Slab* remove_oldest() {
@@ -212,6 +212,8 @@ void give_span(Slab* span) {
     LockGuard guard(central);
     g_used_bytes -= span->mapped;
     size_t most = options.purge_ms == 0 ? 0 : max_of(kKeptBytesLeast, g_used_bytes);
+    // It is charged still.
+    most = min_of(most, meta::process.room() + span->mapped);
     bool keep = span->mapped <= most;
     if (g_kept_count == kKeptMax) merge_kept();
     while (g_kept_count == kKeptMax || g_kept_bytes > most - (keep ? span->mapped : 0)) {
@@ -225,6 +227,8 @@ void give_span(Slab* span) {
   }
   while (count-- != 0) unmap(out[count]);
 }
+
+size_t kept_span_bytes() { return g_kept_bytes; }
 
 bool resize_span(Slab* span, size_t bytes) {
   bytes = round_up(bytes, kSlotBytes);

@@ -19,6 +19,8 @@ bool resize_span(Slab* span, size_t bytes);
 // The span in which p lies, or nullptr. The address map knows only where spans start; this looks at
 // all of them, and is for messages about pointers that are none of a block.
 const Slab* find_span(const void* p);
+// Of freed spans that wait for their purge. Any thread, without a lock.
+size_t kept_span_bytes();
 // As purge_runs, for kept spans.
 size_t purge_spans(uint64_t now, bool all);
 

@@ -87,6 +87,9 @@ void cpu_relax();
 // late in its end as can be had. Through libc.
 bool set_thread_exit_hook(void (*hook)());
 void arm_thread_exit();
+// The thread does not end by pthread_cancel until it is allowed as it was. Through libc.
+int forbid_cancellation();
+void allow_cancellation(int as_it_was);
 // The handlers run around fork, prepare last and the others first. Through libc.
 void set_fork_hooks(void (*prepare)(), void (*parent)(), void (*child)());
 

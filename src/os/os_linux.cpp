@@ -486,6 +486,13 @@ bool set_thread_exit_hook(void (*hook)()) {
   g_has_exit_key.store(ok, std::memory_order_release);
   return ok;
 }
+int forbid_cancellation() {
+  int state = PTHREAD_CANCEL_ENABLE;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  return state;
+}
+void allow_cancellation(int as_it_was) { pthread_setcancelstate(as_it_was, nullptr); }
+
 void arm_thread_exit() {
   // Without a key of ours (a program may have used them all up) the number would be another's.
   if (!g_has_exit_key.load(std::memory_order_acquire)) return;

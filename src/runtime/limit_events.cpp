@@ -14,13 +14,27 @@ namespace {
 
 // Of each tag, a line in so many ms, whatever happens.
 constexpr uint64_t kQuietMs = 1000;
+// And of all tags together so many.
+constexpr uint32_t kMostLines = 20;
+constinit std::atomic<uint64_t> g_since{0};
+constinit std::atomic<uint32_t> g_lines{0};
+
+bool is_flood(uint64_t now) {
+  uint64_t since = g_since.load(std::memory_order_relaxed);
+  if (now - since >= kQuietMs &&
+      g_since.compare_exchange_strong(since, now, std::memory_order_relaxed)) {
+    g_lines.store(0, std::memory_order_relaxed);
+  }
+  return g_lines.fetch_add(1, std::memory_order_relaxed) >= kMostLines;
+}
 
 // Whether it is time for a line, and how many events there were since the last without one.
 bool may_write(Limit& limit, uint64_t* left_out) {
   uint64_t now = os::now_ms() + 1;  // 0 is never
   uint64_t last = limit.logged_ms.load(std::memory_order_relaxed);
   bool is_time = last == 0 || now - last >= kQuietMs;
-  if (!is_time || !limit.logged_ms.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
+  if (!is_time || is_flood(now) ||
+      !limit.logged_ms.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
     limit.not_logged.fetch_add(1, std::memory_order_relaxed);
     return false;
   }
@@ -64,7 +78,8 @@ void put_line(TextWriter& out, const LimitEvent& event, uint64_t left_out) {
   out.put(", under pressure for ").number(pressure_ms_of(&tag)).put(" ms");
   if (event.asked != 0) {
     uint64_t after = held - min_of(held, trimmable_bytes(tag.id));
-    out.put(", would fit after a trim: ").put(after + event.asked <= ordinary ? "yes" : "no");
+    after += round_up(event.asked, os::page_size());
+    out.put(", would fit after a trim: ").put(after <= ordinary ? "yes" : "no");
   }
   if (left_out != 0) out.put(" (and ").number(left_out).put(" more since the last line)");
 }

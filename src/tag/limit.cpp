@@ -17,9 +17,11 @@ namespace {
 
 // Of limits_lock.
 constinit uint64_t g_calls = 0;
+// Of all tags.
+constinit std::atomic<uint32_t> g_listeners{0};
 
 // Below this a level is left again: what goes up and down by little tells nobody.
-uint64_t calm_below(uint64_t limit) { return limit - limit / 16; }
+uint64_t calm_below(uint64_t limit) { return max_of(limit - limit / 16, uint64_t{1}); }
 
 Pressure level_at(const Limit& limit, uint64_t held, uint64_t hard) {
   uint64_t soft = limit.soft.load(std::memory_order_relaxed);
@@ -83,10 +85,11 @@ struct Call {
 // Who is to be told next. Lock held. `all`: of those that were not called since `round`.
 Call next_call(Tag* tag, bool all, uint64_t round) {
   Limit& limit = tag->limit;
-  Pressure level = all ? Pressure::kHard : limit.level.load(std::memory_order_relaxed);
+  Pressure level = all ? Pressure::kHard : tag->pressure();
   uint64_t now = os::now_ms();
   bool has_late = false;
-  for (Listener* to = limit.listeners; to != nullptr; to = to->next) {
+  for (Listener* to = limit.listeners.load(std::memory_order_relaxed); to != nullptr;
+       to = to->next) {
     bool wanted = (to->levels >> static_cast<unsigned>(level) & 1) != 0;
     if (all ? to->number > round || !wanted : to->told == level) continue;
     if (!all && wanted && level > to->told && to->told_ms != 0 &&
@@ -125,8 +128,9 @@ unsigned wait_for_caller(Tag* tag) {
 
 void Limit::reset() {
   LockGuard guard(limits_lock);
-  while (Listener* listener = listeners) {
-    listeners = listener->next;
+  while (Listener* listener = listeners.load(std::memory_order_relaxed)) {
+    listeners.store(listener->next, std::memory_order_relaxed);
+    g_listeners.fetch_sub(1, std::memory_order_relaxed);
     meta::release(listener, sizeof *listener);
   }
   soft.store(Account::kNoLimit, std::memory_order_relaxed);
@@ -170,6 +174,11 @@ void note_crossing(Tag* tag) {
   note(tag);
 }
 
+void note_shortage(Tag* tag) {
+  LockGuard guard(limits_lock);
+  follow(tag);
+}
+
 void note_refusal(Tag* tag) {
   {
     LockGuard guard(limits_lock);
@@ -201,25 +210,42 @@ void forget_other_threads_at_limits() {
   }
 }
 
-Listener* add_listener(Tag* tag, PressureFunction call, void* arg, uint32_t levels,
-                       uint32_t interval_ms) {
+bool add_listener(Tag* tag, PressureFunction call, void* arg, uint32_t levels,
+                  uint32_t interval_ms) {
   auto* listener = static_cast<Listener*>(meta::allocate(sizeof(Listener)));
-  if (listener == nullptr) return nullptr;
+  if (listener == nullptr) return false;
   *listener = {.call = call, .arg = arg, .levels = levels, .interval_ms = interval_ms};
-  LockGuard guard(limits_lock);
-  Listener** end = &tag->limit.listeners;
-  while (*end != nullptr) end = &(*end)->next;
-  *end = listener;
-  return listener;
+  {
+    LockGuard guard(limits_lock);
+    Listener* last = tag->limit.listeners.load(std::memory_order_relaxed);
+    while (last != nullptr && last->next != nullptr) last = last->next;
+    if (last == nullptr) {
+      tag->limit.listeners.store(listener, std::memory_order_relaxed);
+    } else {
+      last->next = listener;
+    }
+    g_listeners.fetch_add(1, std::memory_order_relaxed);
+  }
+  tag->limit.forget_failures();
+  note(tag);
+  return true;
 }
 
 bool remove_listener(Tag* tag, PressureFunction call, void* arg) {
   limits_lock.acquire();
-  Listener** at = &tag->limit.listeners;
-  while (*at != nullptr && ((*at)->call != call || (*at)->arg != arg)) at = &(*at)->next;
-  Listener* listener = *at;
+  Listener* before = nullptr;
+  Listener* listener = tag->limit.listeners.load(std::memory_order_relaxed);
+  while (listener != nullptr && (listener->call != call || listener->arg != arg)) {
+    before = listener;
+    listener = listener->next;
+  }
   if (listener != nullptr) {
-    *at = listener->next;
+    if (before == nullptr) {
+      tag->limit.listeners.store(listener->next, std::memory_order_relaxed);
+    } else {
+      before->next = listener->next;
+    }
+    g_listeners.fetch_sub(1, std::memory_order_relaxed);
     while (tag->limit.called == listener && tag->limit.caller != Lock::me()) {
       limits_lock.release();
       os::sleep_ms(1);
@@ -234,14 +260,13 @@ bool remove_listener(Tag* tag, PressureFunction call, void* arg) {
   return true;
 }
 
-unsigned tell_listeners(Tag* tag, bool all) {
+namespace {
+
+unsigned tell_those_of(Tag* tag, bool all) {
   constexpr unsigned kMostCalls = 256;  // should each call bring about the next
+  if (tag->limit.listeners.load(std::memory_order_relaxed) == nullptr) return 0;
   unsigned calls = 0;
   limits_lock.acquire();
-  if (tag->limit.listeners == nullptr) {
-    limits_lock.release();
-    return 0;
-  }
   if (tag->limit.caller != 0) {
     limits_lock.release();
     // It looks at the level again before it ends.
@@ -255,13 +280,32 @@ unsigned tell_listeners(Tag* tag, bool all) {
     limits_lock.release();
     ++calls;
     limits_met.in_listener = true;
+    // A thread that ended in here would leave the tag's caller behind.
+    int cancel_state = os::forbid_cancellation();
     call.function(tag->id, static_cast<int>(call.level), call.arg);
+    os::allow_cancellation(cancel_state);
     limits_met.in_listener = false;
     limits_lock.acquire();
   }
   tag->limit.called = nullptr;
   tag->limit.caller = 0;
   limits_lock.release();
+  // Who came meanwhile left it to us to look at the level.
+  if (all) note(tag);
+  return calls;
+}
+
+}  // namespace
+
+unsigned tell_listeners(Tag* tag, bool all) {
+  if (g_listeners.load(std::memory_order_relaxed) == 0) return 0;
+  unsigned calls = tell_those_of(tag, all);
+  // A tag that becomes another meanwhile is told of the level that it has as that.
+  for (uint32_t id = 0; id < tag_limit(); ++id) {
+    Tag* below = find_tag(id);
+    if (below == nullptr || below == tag || !is_within(below, tag)) continue;
+    calls += tell_those_of(below, all);
+  }
   return calls;
 }
 

@@ -61,11 +61,11 @@ struct Limit {
   std::atomic<uint32_t> returned{0};  // any: changes when memory comes back while there are waiters
   std::atomic<bool> noted{false};     // any: it is in a thread's list of levels to tell
   Tag* next_noted = nullptr;          // who set `noted`
-  Listener* listeners = nullptr;      // lock
-  uintptr_t caller = 0;               // lock: the thread that calls listeners now
-  const Listener* called = nullptr;   // lock: the one that it calls
-  bool has_late = false;              // lock: a listener's interval delays what it is to be told
-  std::atomic<uint64_t> since_ms{0};  // lock: when the level left normal; 0: it is normal
+  std::atomic<Listener*> listeners{nullptr};  // lock
+  uintptr_t caller = 0;                       // lock: the thread that calls listeners now
+  const Listener* called = nullptr;           // lock: the one that it calls
+  bool has_late = false;                 // lock: a listener's interval delays what it is to be told
+  std::atomic<uint64_t> since_ms{0};     // lock: when the level left normal; 0: it is normal
   std::atomic<uint64_t> pressure_ms{0};  // lock: time at higher levels, that which runs left out
   std::atomic<uint64_t> soft_events{0};  // any: times that the level rose from normal
   std::atomic<uint64_t> soft_told{0};    // any: those of which a line told
@@ -101,6 +101,8 @@ int set_limit(Tag* tag, uint64_t soft, uint64_t hard, Policy policy);
 // What is held crossed `alarm` or `calm`: the level follows, and the running thread's step will
 // tell. Takes limits_lock.
 void note_crossing(Tag* tag);
+// It refused for the first time in a while: what comes back is to be looked at. Takes limits_lock.
+void note_shortage(Tag* tag);
 // Nothing helped against a refusal: the level is hard.
 void note_refusal(Tag* tag);
 // With the time that runs now.
@@ -109,12 +111,14 @@ uint64_t pressure_ms_of(const Tag* tag);
 // In a forked child, where no other thread waits, is in a listener, or will tell any.
 void forget_other_threads_at_limits();
 
-// nullptr: no memory.
-Listener* add_listener(Tag* tag, PressureFunction call, void* arg, uint32_t levels,
-                       uint32_t interval_ms);
+// It is told of the level at the end of the step, if that is not normal. False: no memory.
+bool add_listener(Tag* tag, PressureFunction call, void* arg, uint32_t levels,
+                  uint32_t interval_ms);
 // False: there is no such. Returns when no other thread is in a call of it.
 bool remove_listener(Tag* tag, PressureFunction call, void* arg);
-// Tells the tag's listeners of its level, in order; or, `all`, all that want to know of kHard.
-// Calls them without a lock. Not from within a listener. Returns how many it called.
+// Tells the listeners of the tag, and then those below it, of their levels; or, `all`, all that
+// want to know of kHard. Those of a tag in order. Calls them without a lock. Not from within a
+// listener. Returns how many it called.
 unsigned tell_listeners(Tag* tag, bool all);
+
 }  // namespace tally::core

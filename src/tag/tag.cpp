@@ -242,10 +242,21 @@ namespace {
 constexpr size_t kMostDrawn = 16 * KiB;
 
 bool refuse(Tag* tag, size_t bytes) {
-  tag->limit.is_short.store(true, std::memory_order_relaxed);
+  // So that it is noticed when memory comes back.
+  if (!tag->limit.is_short.exchange(true, std::memory_order_relaxed)) note_shortage(tag);
   limits_met.refused = tag;
   limits_met.bytes = bytes;
   return false;
+}
+
+void give_back(Tag* tag, size_t bytes) {
+  uint64_t left = tag->account().give(bytes);
+  if (bytes != 0) tag->limit.forget_failures();
+  if (left < tag->limit.calm.load(std::memory_order_seq_cst)) note_crossing(tag);
+  if (tag->limit.waiters.load(std::memory_order_relaxed) != 0) {
+    tag->limit.returned.fetch_add(1, std::memory_order_release);
+    os::futex_wake_all(&tag->limit.returned);
+  }
 }
 
 }  // namespace
@@ -255,12 +266,12 @@ bool Tag::reserve(size_t bytes) {
   uint64_t held;
   if (!account().take(bytes, may_draw, &held)) return refuse(this, bytes);
   if (parent != nullptr && !parent->reserve(bytes)) {
-    account().give(bytes);
+    give_back(this, bytes);
     return false;
   }
   account().note_peak(held);
   limit.forget_failures();
-  if (held > limit.alarm.load(std::memory_order_relaxed)) note_crossing(this);
+  if (held > limit.alarm.load(std::memory_order_seq_cst)) note_crossing(this);
   return true;
 }
 
@@ -277,13 +288,7 @@ void Tag::unreserve(size_t bytes) {
     // With the last byte a retired tag may become another. What is above it stays: it holds our
     // bytes.
     above = tag->parent;
-    uint64_t left = tag->account().give(bytes);
-    if (bytes != 0) tag->limit.forget_failures();
-    if (left < tag->limit.calm.load(std::memory_order_seq_cst)) note_crossing(tag);
-    if (tag->limit.waiters.load(std::memory_order_relaxed) != 0) {
-      tag->limit.returned.fetch_add(1, std::memory_order_release);
-      os::futex_wake_all(&tag->limit.returned);
-    }
+    give_back(tag, bytes);
   }
 }
 

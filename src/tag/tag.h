@@ -81,11 +81,15 @@ struct Tag {
     return false;
   }
   // Or it is above a soft limit.
-  bool is_pressed() const {
+  bool is_pressed() const { return pressure() != Pressure::kNormal || is_short(); }
+  // The highest level of it and those above.
+  Pressure pressure() const {
+    auto highest = Pressure::kNormal;
     for (const Tag* tag = this; tag != nullptr; tag = tag->parent) {
-      if (tag->limit.level.load(std::memory_order_relaxed) != Pressure::kNormal) return true;
+      Pressure level = tag->limit.level.load(std::memory_order_relaxed);
+      if (level > highest) highest = level;
     }
-    return is_short();
+    return highest;
   }
   // The nearest tag upwards that takes new blocks.
   Tag* nearest_live() {

@@ -118,7 +118,7 @@ TEST(Allocate, BesideABlockOfARetiredTagThereIsMore) {
   void* p = tally_malloc(id, 100);
   tally_tag_retire(id);
   on_thread([&] {
-    void* q = allocate_beside(find_tag(id), 100);
+    void* q = allocate_beside(find_tag(id), 100, false);
     ASSERT_NE(q, nullptr);
     EXPECT_EQ(tally_tag_of(q), id);
     release_block(q);

@@ -441,6 +441,8 @@ TEST_F(LimitTest, LevelsAreToldOnceUpwardsAndOnceDownwards) {
   tally_charge(tag_, 10000);
   EXPECT_EQ(heard.levels.size(), 1U) << "a little up and down tells nobody";
   EXPECT_EQ(tally_charge(tag_, 2 << 20), -1);
+  EXPECT_EQ(heard.levels.size(), 1U) << "no callback can make that fit";
+  EXPECT_EQ(tally_charge(tag_, 3 << 19), -1);
   EXPECT_EQ(heard.levels, std::vector<int>({1, 2, 1})) << "much of it is free: that was too much";
   EXPECT_EQ(tally_pressure(tag_), TALLY_PRESSURE_SOFT);
   tally_uncharge(tag_, 1 << 19);
