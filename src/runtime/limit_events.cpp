@@ -1,4 +1,6 @@
 // What happens at limits, told in lines: to TALLY_LOG, else to stderr.
+#include <atomic>
+
 #include "base/math.h"
 #include "base/options.h"
 #include "base/text.h"
@@ -85,9 +87,12 @@ void put_line(TextWriter& out, const LimitEvent& event, uint64_t left_out) {
 }
 
 void write(const char* text, size_t length) {
-  if (options.log_path[0] == 0 || !os::append_file(options.log_path, text, length)) {
-    os::write_all(program_stderr(), text, length);
+  if (options.log_path[0] != 0) {
+    if (os::append_file(options.log_path, text, length)) return;
+    static constinit std::atomic<bool> was_said{false};
+    if (!was_said.exchange(true)) complain_cannot("TALLY_LOG", "write", options.log_path);
   }
+  os::write_all(program_stderr(), text, length);
 }
 
 bool write_on(void* /*unused*/, const char* text, size_t length) {

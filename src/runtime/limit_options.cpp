@@ -1,5 +1,6 @@
 #include "runtime/limit_options.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -31,7 +32,8 @@ bool read_limit(Text value, uint64_t* bytes, bool* is_share) {
   uint64_t percent;
   if (!read_number({value.start, value.length - 1}, 100, &percent)) return false;
   bool of_cgroup;
-  *bytes = os::memory_bytes(&of_cgroup) / 100 * percent;
+  uint64_t all = os::memory_bytes(&of_cgroup);
+  *bytes = all / 100 * percent + all % 100 * percent / 100;
   *is_share = true;
   return true;
 }
@@ -43,7 +45,7 @@ bool has_key(Text* part, const char* key) {
   return true;
 }
 
-// What is wrong with "SIZE:soft=SIZE:wait=MS"; nullptr: nothing.
+// What was expected where "SIZE:soft=SIZE:wait=MS" goes wrong; nullptr: nothing is wrong.
 const char* read_limits(Text text, Limits* limits) {
   if (!read_limit(next_part(&text, ':'), &limits->hard, &limits->has_share)) return kLimitAccepts;
   while (text.length != 0) {
@@ -54,34 +56,37 @@ const char* read_limits(Text text, Limits* limits) {
     } else if (part.is("abort")) {
       limits->policy = {Policy::kAbort, 0};
     } else if (has_key(&part, "soft")) {
-      if (!read_limit(part, &limits->soft, &limits->has_share)) return kLimitAccepts;
+      bool ok = read_limit(part, &limits->soft, &limits->has_share);
+      if (!ok) return "after soft= a size of at most 64T, such as 1.5G, or a share, 0% to 100%";
     } else if (has_key(&part, "wait")) {
-      if (!read_number(part, UINT32_MAX, &ms)) return kLimitAccepts;
+      bool ok = read_number(part, UINT32_MAX, &ms);
+      if (!ok) return "after wait= milliseconds, 0 to 4294967295";
       limits->policy = {Policy::kWait, static_cast<uint32_t>(ms)};
     } else {
-      return kLimitAccepts;
+      return "after the limit :soft=SIZE, :wait=MS, :abort or :fail";
     }
   }
   bool is_upside_down = limits->soft != Account::kNoLimit && limits->soft > limits->hard;
   return is_upside_down ? "a soft limit that is not above the hard one" : nullptr;
 }
 
-// "cache", as a path that ends with 0. False: too long.
-bool copy_tag(Text name, char (&path)[TALLY_TAG_PATH_MAX + 2]) {
-  if (name.length >= sizeof path) return false;
-  memcpy(path, name.start, name.length);
-  path[name.length] = 0;
-  return true;
-}
-
-// The tag, made if need be, and whether it was; nullptr: that cannot be, and was said.
-Tag* tag_for(const char* option, Text name, bool* is_new) {
+// Finds or makes the tag, and tells whether it is new. What was expected instead of its name, or
+// nullptr.
+const char* tag_for(Text name, Tag** tag, bool* is_new) {
   char path[TALLY_TAG_PATH_MAX + 2];
-  uint32_t id;
-  *is_new = copy_tag(name, path) && lookup_tag(path, &id) != 0;
-  if (copy_tag(name, path) && create_tag(path, &id) == 0 && id != kOwnTag) return find_tag(id);
-  complain_expected(option, name, "the path of a tag that may be made, such as cache/blocks");
-  return nullptr;
+  uint32_t id = kNoTag;
+  int error = name.length < sizeof path ? 0 : ENAMETOOLONG;
+  if (error == 0) {
+    memcpy(path, name.start, name.length);
+    path[name.length] = 0;
+    *is_new = lookup_tag(path, &id) != 0;
+    error = create_tag(path, &id);
+  }
+  if (error == ENAMETOOLONG) return "a tag's path of at most 255 bytes, its first / included";
+  if (error == EINVAL) return "a tag's path, as cache/blocks, without an empty name";
+  if (error != 0) return "fewer tags, or more memory";
+  *tag = find_tag(id);
+  return id == kOwnTag ? "a tag of the program's, for /tally is Tally's own" : nullptr;
 }
 
 // "0.001": of 2^64 so many.
@@ -105,114 +110,157 @@ bool read_odds(Text value, uint64_t* odds) {
   return true;
 }
 
-// What is wrong with "nth=N", "p=0.001:seed=N" or "above=BYTES"; nullptr: nothing.
+// What was expected where "nth=N", "p=0.001:seed=N" or "above=BYTES" goes wrong; nullptr: nothing.
 const char* read_fault(Text text, Fault* fault) {
-  static constexpr char kAccepts[] = "nth=N, p=0.001, seed=N or above=BYTES";
-  if (text.length == 0) return kAccepts;
+  bool has_seed = false, has_other = false;
   while (text.length != 0) {
     Text part = next_part(&text, ':');
-    bool ok = false;
     if (has_key(&part, "nth")) {
-      ok = read_number(part, UINT64_MAX / 16, &fault->nth) && fault->nth != 0;
-    } else if (has_key(&part, "seed")) {
-      ok = read_number(part, UINT64_MAX / 16, &fault->seed);
+      bool ok = read_number(part, UINT64_MAX / 16, &fault->nth) && fault->nth != 0;
+      if (!ok) return "after nth= a number from 1, as the first allocation is 1";
     } else if (has_key(&part, "above")) {
-      ok = read_size(part, &fault->above);
+      if (!read_size(part, &fault->above)) return "after above= a size, such as 64K";
     } else if (has_key(&part, "p")) {
-      ok = read_odds(part, &fault->odds);
+      if (!read_odds(part, &fault->odds)) return "after p= a probability, 0 to 1, such as 0.001";
+    } else if (has_key(&part, "seed")) {
+      if (!read_number(part, UINT64_MAX / 16, &fault->seed)) return "after seed= a number";
+      has_seed = true;
+      continue;
+    } else {
+      return kFaultAccepts;
     }
-    if (!ok) return kAccepts;
+    has_other = true;
   }
-  return nullptr;
+  if (has_other) return nullptr;
+  return has_seed ? "p=0.001 beside seed=, or nothing fails" : kFaultAccepts;
 }
 
-void apply_limit(const char* option, Tag* tag, Text text) {
-  Limits limits;
-  if (read_limits(text, &limits) != nullptr) return;  // said before
+// The same of a part of TALLY_LIMITS, and of TALLY_FAULT.
+const char* read_part(Text tag, Text rest, Limits* limits) {
+  return tag.length == 0 || rest.length == 0 ? kLimitsAccepts : read_limits(rest, limits);
+}
+const char* read_part(Text tag, Text rest, Fault* fault) {
+  return tag.length == 0 ? kFaultAccepts : read_fault(rest, fault);
+}
+
+// use(part, tag, rest) for each part of a list; it returns what it expected instead, or nullptr.
+template <class Use>
+void for_each_part(const char* option, Text list, char separator, Use use) {
+  while (list.length != 0) {
+    Text part = without_spaces(next_part(&list, ','));
+    if (part.length == 0) continue;
+    Text rest = part;
+    Text tag = without_spaces(next_part(&rest, separator));
+    const char* accepts = use(part, tag, without_spaces(rest));
+    if (accepts != nullptr) complain_expected(option, part, accepts);
+  }
+}
+
+constexpr char kLimitIs[] = "TALLY_LIMIT=";
+constexpr char kLimitsHas[] = "TALLY_LIMITS ";
+constexpr char kFaultHas[] = "TALLY_FAULT ";
+
+void apply_limit(const char* option, Text said, Tag* tag, const Limits& limits) {
   set_limit(tag, limits.soft, limits.hard, limits.policy);
   bool of_cgroup;
   uint64_t all = limits.has_share ? os::memory_bytes(&of_cgroup) : 0;
   if (!limits.has_share || of_cgroup) return;
   char reason[96];
   TextWriter out(reason, sizeof reason - 1);
-  put_bytes(out.put("no cgroup limit, so a share is one of the machine's memory, "), all);
+  put_bytes(out.put("no cgroup has a limit, so this is of the machine's memory, "), all);
   reason[out.used()] = 0;
-  complain(option, text, reason);
+  complain(option, said, reason);
 }
 
-// Looks at each part of a list: check(name, rest) says what is wrong with it, or nullptr.
-template <class Check>
-void check_list(const char* option, Text list, char separator, Check check) {
-  while (list.length != 0) {
-    Text part = next_part(&list, ',');
-    Text rest = part;
-    Text name = next_part(&rest, separator);
-    if (part.length == 0) continue;
-    if (const char* accepts = check(name, rest)) complain_expected(option, part, accepts);
+void apply_faults() {
+  // All tags before any fault, so that each has that of the nearest above it, whatever their order.
+  for_each_part(kFaultHas, g_faults, ':', [](Text, Text name, Text rest) -> const char* {
+    Fault fault;
+    Tag* tag;
+    bool is_new;
+    return read_part(name, rest, &fault) == nullptr ? tag_for(name, &tag, &is_new) : nullptr;
+  });
+  for_each_part(kFaultHas, g_faults, ':', [](Text, Text name, Text rest) -> const char* {
+    Fault read;
+    Tag* tag;
+    bool is_new;
+    if (read_part(name, rest, &read) != nullptr || tag_for(name, &tag, &is_new) != nullptr) {
+      return nullptr;
+    }
+    auto* fault = static_cast<Fault*>(meta::allocate_forever(sizeof(Fault)));
+    if (fault == nullptr) return nullptr;
+    fault->nth = read.nth;
+    fault->above = read.above;
+    fault->odds = read.odds;
+    fault->seed = read.seed;
+    tag->fault = fault;
+    return nullptr;
+  });
+  for (uint32_t id = 0; id < tag_limit(); ++id) {
+    Tag* tag = find_tag(id);
+    if (tag == nullptr) continue;
+    for (const Tag* above = tag->parent; above != nullptr && tag->fault == nullptr;) {
+      tag->fault = above->fault;
+      above = above->parent;
+    }
   }
+  if (g_faults.length != 0) tls.heap = &empty_heap;  // what this thread has at hand knows of none
 }
 
 }  // namespace
 
 bool set_limit_option(Text value) {
   Limits limits;
-  const char* wrong = read_limits(value, &limits);
-  if (wrong == nullptr) g_limit = value;
-  if (wrong == nullptr || wrong == kLimitAccepts) return wrong == nullptr;
-  complain_expected("TALLY_LIMIT ", value, wrong);
+  const char* accepts = read_limits(value, &limits);
+  if (accepts == nullptr) {
+    g_limit = value;
+  } else {
+    complain_expected(kLimitIs, value, accepts);
+  }
   return true;
 }
 
 bool set_limits_option(Text value) {
   g_limits = value;
-  check_list("TALLY_LIMITS ", value, '=', [](Text, Text rest) {
+  for_each_part(kLimitsHas, value, '=', [](Text, Text tag, Text rest) {
     Limits limits;
-    return read_limits(rest, &limits);
+    return read_part(tag, rest, &limits);
   });
   return true;
 }
 
 bool set_fault_option(Text value) {
   g_faults = value;
-  check_list("TALLY_FAULT ", value, ':', [](Text, Text rest) {
+  for_each_part(kFaultHas, value, ':', [](Text, Text tag, Text rest) {
     Fault fault;
-    return read_fault(rest, &fault);
+    return read_part(tag, rest, &fault);
   });
   return true;
 }
 
 void apply_limits() {
+  apply_faults();
+  constexpr size_t kMore = sizeof ", and more";
   char made[512];
-  TextWriter out(made, sizeof made - 1);
-  // Faults first, as tags inherit them when they are made.
-  check_list("", g_faults, ':', [](Text name, Text rest) -> const char* {
-    Fault read;
-    if (read_fault(rest, &read) != nullptr) return nullptr;
-    bool is_new;
-    Tag* tag = tag_for("TALLY_FAULT ", name, &is_new);
-    auto* fault = static_cast<Fault*>(meta::allocate_forever(sizeof(Fault)));
-    if (tag == nullptr || fault == nullptr) return nullptr;
-    fault->nth = read.nth;
-    fault->above = read.above;
-    fault->odds = read.odds;
-    fault->seed = read.seed;
-    tag->fault = fault;
-    tls.heap = &empty_heap;  // what this thread had at hand knows nothing of it
-    return nullptr;
-  });
-  check_list("", g_limits, '=', [&](Text name, Text rest) -> const char* {
+  TextWriter out(made, sizeof made - kMore);
+  bool is_cut = false;
+  for_each_part(kLimitsHas, g_limits, '=', [&](Text part, Text name, Text rest) -> const char* {
     Limits limits;
-    if (read_limits(rest, &limits) != nullptr) return nullptr;
+    if (read_part(name, rest, &limits) != nullptr) return nullptr;  // said before
+    Tag* tag;
     bool is_new;
-    Tag* tag = tag_for("TALLY_LIMITS ", name, &is_new);
-    if (tag == nullptr) return nullptr;
-    if (is_new) out.put(out.used() == 0 ? "made " : ", ").put(tag->name);
-    apply_limit("TALLY_LIMITS ", tag, rest);
+    if (const char* accepts = tag_for(name, &tag, &is_new)) return accepts;
+    is_cut = is_cut || out.used() + sizeof "made , " + tag->name_length > sizeof made - kMore;
+    if (is_new && !is_cut) out.put(out.used() == 0 ? "made " : ", ").put(tag->name);
+    apply_limit(kLimitsHas, part, tag, limits);
     return nullptr;
   });
-  if (g_limit.length != 0) apply_limit("TALLY_LIMIT ", root_tag(), g_limit);
+  Limits limits;
+  if (g_limit.length != 0 && read_limits(g_limit, &limits) == nullptr) {
+    apply_limit(kLimitIs, g_limit, root_tag(), limits);
+  }
   if (out.used() == 0) return;
-  made[out.used()] = 0;
+  strcpy(made + out.used(), is_cut ? ", and more" : "");
   complain("TALLY_LIMITS", {"", 0}, made);
 }
 

@@ -6,10 +6,13 @@
 namespace tally::core {
 
 inline constexpr char kLimitAccepts[] =
-    "a size or a share of the memory, such as 2G or 90%, and :soft=SIZE, :wait=MS, :abort or :fail";
+    "a size of at most 64T, such as 2G, or a share, 0% to 100% of the memory";
+inline constexpr char kLimitsAccepts[] = "TAG=SIZE, such as cache/blocks=512M or /=90%";
+inline constexpr char kFaultAccepts[] =
+    "TAG:nth=N, TAG:p=0.001:seed=N or TAG:above=SIZE, and / for all tags";
 
-// Look at the text, which stays where it is, and keep it for apply_limits. False: it is none. What
-// is wrong with a part of a list is said at once, and the other parts hold.
+// Look at the text, which stays where it is, and keep it for apply_limits. What is wrong is said at
+// once; the other parts of a list hold.
 bool set_limit_option(Text value);
 bool set_limits_option(Text value);
 bool set_fault_option(Text value);

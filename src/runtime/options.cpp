@@ -106,11 +106,9 @@ constexpr Option kOptions[] = {
     {"check", set_check, "0 or 1"},
     {"dump_path", set_dump_path, "a path of at most 511 bytes, in which %p is the process id"},
     {"dump_signal", set_dump_signal, "a signal, such as USR2 or 12"},
-    {"fault", set_fault_option,
-     "TAG:nth=N, TAG:p=0.001:seed=N or TAG:above=BYTES, and more after a comma"},
+    {"fault", set_fault_option, kFaultAccepts},
     {"limit", set_limit_option, kLimitAccepts},
-    {"limits", set_limits_option,
-     "TAG=SIZE, and what follows a TALLY_LIMIT, and more after a comma"},
+    {"limits", set_limits_option, kLimitsAccepts},
     {"log", set_log, "a path of at most 511 bytes"},
     {"on_corruption", set_on_corruption, "abort or report"},
     {"purge_ms", set_purge_ms, "milliseconds, 0 to 3600000"},
@@ -143,12 +141,6 @@ void apply(const char* prefix, Text pair, size_t name_length) {
     return;
   }
   complain_of_unknown(prefix, name);
-}
-
-Text without_spaces(Text text) {
-  for (; text.length != 0 && text.start[0] == ' '; --text.length) ++text.start;
-  while (text.length != 0 && text.start[text.length - 1] == ' ') --text.length;
-  return text;
 }
 
 constexpr char kPrefix[] = "TALLY_";

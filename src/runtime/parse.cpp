@@ -26,16 +26,14 @@ void write_complaint(const char* prefix, Text what, const char* before, const ch
 
 // What a size may end with, as a number of bits; false: something else.
 bool read_unit(Text unit, unsigned* shift) {
-  constexpr const char* kUnits[] = {"b", "k", "m", "g", "t"};
-  if (unit.length > 1 && same_letters({unit.start + 1, unit.length - 1}, "ib")) unit.length = 1;
-  if (unit.length > 1 && same_letters({unit.start + 1, unit.length - 1}, "b")) unit.length = 1;
+  static constexpr char kUnits[] = "KkMmGgTt";
   *shift = 0;
-  if (unit.length == 0) return true;
-  for (const char* name : kUnits) {
-    if (same_letters(unit, name)) return true;
-    *shift += 10;
-  }
-  return false;
+  if (unit.length == 0 || same_letters(unit, "b")) return true;
+  const char* at = strchr(kUnits, unit.start[0]);
+  if (at == nullptr) return false;
+  *shift = 10 * (static_cast<unsigned>(at - kUnits) / 2 + 1);
+  Text rest = {unit.start + 1, unit.length - 1};
+  return rest.length == 0 || same_letters(rest, "b") || same_letters(rest, "ib");
 }
 
 }  // namespace
@@ -55,6 +53,12 @@ Text next_part(Text* rest, char c) {
   size_t taken = min_of(part.length + 1, rest->length);
   *rest = {rest->start + taken, rest->length - taken};
   return part;
+}
+
+Text without_spaces(Text text) {
+  for (; text.length != 0 && text.start[0] == ' '; --text.length) ++text.start;
+  while (text.length != 0 && text.start[text.length - 1] == ' ') --text.length;
+  return text;
 }
 
 bool same_letters(Text name, const char* key) {

@@ -18,11 +18,13 @@ struct Text {
 size_t find(Text text, char c);
 // Cuts off what comes before the first `c`, and it; all if there is none.
 Text next_part(Text* rest, char c);
+// Without those at both ends.
+Text without_spaces(Text text);
 // The key is in lower case.
 bool same_letters(Text name, const char* key);
 bool has_only_digits(Text value);
 bool read_number(Text value, uint64_t most, uint64_t* number);
-// "64M", "1.5G", "4096", "2GiB"; at most 2^46.
+// "64M", "1.5G", "4096", "2GiB"; at most 64T.
 bool read_size(Text value, uint64_t* bytes);
 
 // "tally: <prefix><what>: <reason>" on stderr, a line.

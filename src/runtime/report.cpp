@@ -31,16 +31,16 @@ int program_stderr() {
   return os::file_id(2) == g_stderr ? 2 : -1;
 }
 
-namespace {
-
 // Not inlined: its buffer would lie on the stack while a dump is written.
-TALLY_NOINLINE void complain(const char* option, const char* verb, const char* object) {
+TALLY_NOINLINE void complain_cannot(const char* option, const char* verb, const char* object) {
   char buffer[2 * kOptionPathMax + 128];
   TextWriter line(buffer, sizeof buffer);
   line.put("tally: ").put(option).put(": cannot ").put(verb).put(' ').put(object).put(": ");
   line.put(os::error_text(os::last_error())).put('\n');
   os::write_all(program_stderr(), buffer, line.used());
 }
+
+namespace {
 
 void write_report(const char* option, const char* pattern) {
   char path[2 * kOptionPathMax];
@@ -55,7 +55,7 @@ void write_report(const char* option, const char* pattern) {
   }
   path[name.used()] = 0;
   bool ok = os::replace_file(path, ends_in_json(path) ? write_json : write_table, nullptr);
-  if (!ok) complain(option, "write", path);
+  if (!ok) complain_cannot(option, "write", path);
 }
 
 void on_dump_signal(int /*signal*/) { write_report("TALLY_DUMP_PATH", options.dump_path); }
@@ -88,7 +88,7 @@ void let_go_of_stderr() {
 
 void prepare_dumps() {
   if (options.dump_signal == 0 || os::on_signal(options.dump_signal, on_dump_signal)) return;
-  complain("TALLY_DUMP_SIGNAL", "catch", "the signal");
+  complain_cannot("TALLY_DUMP_SIGNAL", "catch", "the signal");
 }
 
 }  // namespace tally::core

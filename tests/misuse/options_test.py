@@ -9,7 +9,8 @@ import sys
 QUIET, DOUBLE_FREE = sys.argv[1], sys.argv[2]
 LIBRARY = sys.argv[3] if len(sys.argv) > 3 else None
 
-KNOWN = "unknown option (known: backend, check, dump_path, dump_signal, fault, limit, limits, log, on_corruption, purge_ms, report, reserve, thp)"
+KNOWN = ("unknown option (known: backend, check, dump_path, dump_signal, fault, limit, limits, log, on_corruption, "
+         "purge_ms, report, reserve, thp)")
 PURGE = "expected milliseconds, 0 to 3600000"
 CORRUPTION = "expected abort or report"
 BACKEND = "expected os"
