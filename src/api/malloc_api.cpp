@@ -53,7 +53,10 @@ void* resize(Tag* tag, void* p, size_t n) {
   }
   Tag* own = find_tag(slab->what().tag);
   if (tag == nullptr) tag = own;
+  size_t old = usable_size(slab);
   if (tag == own) {
+    // To grow is an allocation, wherever it ends up; to shrink cannot fail.
+    if (n > old && own->fault != nullptr && own->fault->strikes(n)) return fail(ENOMEM);
     if (slab->block_size != 0) {
       if (fits(slab, n)) return p;
     } else {
@@ -62,7 +65,6 @@ void* resize(Tag* tag, void* p, size_t n) {
       if (same != nullptr || refused) return same;
     }
   }
-  size_t old = usable_size(slab);
   int error = errno;
   bool may_stay = tag == own && n <= old;
   void* block = tag == own ? allocate_beside(tag, n, may_stay) : allocate_tagged(tag, n);

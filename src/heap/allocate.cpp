@@ -23,7 +23,8 @@ struct Request {
   Tag* tag;
   size_t n;
   size_t alignment = kMinAlignment;
-  bool has_block = false;    // the caller holds a block of the tag, which may be retired
+  // The caller holds a block of the tag, which may be retired, and has asked its fault.
+  bool has_block = false;
   bool is_optional = false;  // the caller can do without
 };
 
@@ -74,8 +75,10 @@ TALLY_NOINLINE void* serve(const Request& request, bool* zeroed) {
     Heap* heap = heap_for(running, request);
     if (heap != nullptr) {
       Tag* tag = heap->tag.load(std::memory_order_relaxed);
-      if (TALLY_UNLIKELY(tag->fault != nullptr) && is_first && tag->fault->strikes(request.n))
+      bool may_strike = is_first && !request.has_block;
+      if (TALLY_UNLIKELY(tag->fault != nullptr) && may_strike && tag->fault->strikes(request.n)) {
         break;
+      }
       is_first = false;
       block = allocate_in(heap, request, zeroed);
     } else if (request.tag != nullptr && !request.has_block && !request.tag->is_live()) {

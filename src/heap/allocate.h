@@ -23,8 +23,8 @@ namespace tally::core {
 void* allocate_slow(size_t n) noexcept;
 // As allocate_slow under a tag. nullptr with EINVAL if it has been retired.
 void* allocate_tagged(Tag* tag, size_t n);
-// As allocate_slow under the tag of a block that the caller holds: retired or not, it goes on.
-// nullptr is no failure if that is optional.
+// As allocate_slow under the tag of a block that the caller holds: retired or not, it goes on, and
+// whether it is to fail is for the caller to ask. nullptr is no failure if that is optional.
 void* allocate_beside(Tag* tag, size_t n, bool is_optional);
 // As resize_large, to more bytes; with all that a limit does. `refused` tells that one does, with
 // ENOMEM: a second block would not fit either.
