@@ -1,75 +1,14 @@
 """Runs a real program with and without Tally preloaded: program_test.py NAME LIBRARY.
 
-The results must be the same, and each program's report must show that Tally was its malloc. Exit status 77: the
-program is not installed."""
-import glob
+The results must be the same, and each program's report must show that Tally was its malloc."""
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "support"))
-import snapshot_schema
-
-SKIPPED = 77
-LIBRARY = os.path.abspath(sys.argv[2])
-
-
-def need(*programs):
-    """Their paths; ends the test as skipped if one is missing."""
-    paths = [shutil.which(program) for program in programs]
-    for program, path in zip(programs, paths):
-        if path is None:
-            print(f"{program} is not installed (tools/dev installs it)")
-            sys.exit(SKIPPED)
-    return paths if len(paths) > 1 else paths[0]
-
-
-def plain_environment(**more):
-    env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD" and not k.startswith(("TALLY", "GIT_"))}
-    env.update(LC_ALL="C.UTF-8", **more)
-    return env
-
-
-class Tally:
-    """An environment with Tally preloaded whose processes report into a folder when they end."""
-
-    def __init__(self, folder):
-        self.folder = os.path.join(folder, "reports")
-        os.mkdir(self.folder)
-
-    def environment(self, **more):
-        return plain_environment(LD_PRELOAD=LIBRARY, TALLY_REPORT=os.path.join(self.folder, "%p.json"), **more)
-
-    def reports(self):
-        found = {}
-        for path in glob.glob(os.path.join(self.folder, "*.json")):
-            with open(path, "rb") as file:
-                doc = snapshot_schema.parse(file.read())
-            assert os.path.basename(path) == f"{doc['pid']}.json", path
-            found[doc["pid"]] = doc
-        return found
-
-    def expect_live(self, allocations, processes=1, pid=None):
-        """At least so many processes reported, and the busiest (or that one) allocated so much."""
-        reports = self.reports()
-        assert len(reports) >= processes, f"{len(reports)} reports, not {processes}"
-        counts = {each: snapshot_schema.alloc_count(doc) for each, doc in reports.items()}
-        count = counts.get(pid, 0) if pid else max(counts.values())
-        assert count >= allocations, f"{count} allocations, not {allocations}; by pid {counts}"
-        print(f"{len(reports)} processes reported; {count} allocations in the one that matters")
-
-
-def run(command, env, cwd=None, input=None, timeout=150):
-    done = subprocess.run(command, env=env, cwd=cwd, input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=timeout)
-    assert done.returncode == 0, f"{command}: exit {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}"
-    return done.stdout, done.stderr
+from programs import HERE, LIBRARY, Tally, main, need, plain_environment, run
 
 
 def same_with_and_without(folder, command, allocations, input=None, **env):
@@ -322,12 +261,4 @@ def redis(folder):
     tally.expect_live(300_000, pid=process.pid)
 
 
-def main():
-    name = sys.argv[1]
-    tests = {f.__name__: f for f in [python, redis, sqlite, git, gxx, perl, node, bash]}
-    with tempfile.TemporaryDirectory() as folder:
-        tests[name](folder)
-    return 0
-
-
-sys.exit(main())
+main([python, redis, sqlite, git, gxx, perl, node, bash])
