@@ -201,8 +201,11 @@ void settle_limits_slow() {
     auto is_above = [&] { return limit.level.load(std::memory_order_relaxed) == Pressure::kSoft; };
     uint64_t events = limit.soft_events.load(std::memory_order_relaxed);
     bool is_new = limit.soft_told.exchange(events, std::memory_order_relaxed) != events;
-    // What is merely kept presses nobody.
-    if (is_new && is_above()) collect(tag);
+    // What was merely kept presses nobody.
+    if (is_new && is_above()) {
+      collect(tag);
+      take_back_crossing(tag);
+    }
     if (is_new && is_above()) on_limit_event({LimitEvent::kSoft, tag, 0});
     bool any = tell_listeners(tag, false) != 0;
     if (any && is_above()) collect(tag);  // of what they freed

@@ -101,6 +101,8 @@ int set_limit(Tag* tag, uint64_t soft, uint64_t hard, Policy policy);
 // What is held crossed `alarm` or `calm`: the level follows, and the running thread's step will
 // tell. Takes limits_lock.
 void note_crossing(Tag* tag);
+// The soft limit was crossed, and the tag holds no more than that any more: it was nothing.
+void take_back_crossing(Tag* tag);
 // It refused for the first time in a while: what comes back is to be looked at. Takes limits_lock.
 void note_shortage(Tag* tag);
 // Nothing helped against a refusal: the level is hard.

@@ -103,7 +103,9 @@ for grow in [in_large_parts, in_small_parts, in_one_part, as_a_table, by_little]
     command = [sys.executable, "-c", script]
     outcome = limited(folder, command, 64 * M, PYTHONMALLOC="malloc")
     assert outcome.code == 0 and outcome.out.count("MemoryError") == 10 and outcome.said == "", outcome
-    expect_same(outcome, with_ulimit(command, 200 * M, PYTHONMALLOC="malloc"))
+    # As with ulimit, where a run may also end early: without a reserve, the handling of a MemoryError may fail as well.
+    plain = with_ulimit(command, 200 * M, PYTHONMALLOC="malloc")
+    assert outcome.out.startswith(plain.out) and (plain.code == 0 or "MemoryError" in plain.said), plain
 
 
 def python_tag(folder):
