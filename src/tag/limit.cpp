@@ -177,8 +177,8 @@ void note_crossing(Tag* tag) {
 void take_back_crossing(Tag* tag) {
   LockGuard guard(limits_lock);
   Limit& limit = tag->limit;
-  bool is_soft = limit.level.load(std::memory_order_relaxed) == Pressure::kSoft;
-  if (!is_soft || tag->account().held() > limit.soft.load(std::memory_order_relaxed)) return;
+  if (limit.level.load(std::memory_order_relaxed) == Pressure::kHard) return;
+  if (tag->account().held() > limit.soft.load(std::memory_order_relaxed)) return;
   change_level(limit, Pressure::kNormal);
   limit.soft_events.fetch_sub(1, std::memory_order_relaxed);
   limit.soft_told.fetch_sub(1, std::memory_order_relaxed);
