@@ -63,6 +63,12 @@ void* allocate_in(Heap* heap, const Request& request, bool* zeroed) {
   return allocate_large(tag, request.n, request.alignment, zeroed);
 }
 
+// What the thread has at hand for the tag; nullptr: that is for serve to find.
+void* at_hand(const Tag* tag, size_t n) {
+  Heap* heap = tls.thread->find_heap(tag->id);
+  return heap == nullptr ? nullptr : allocate_from(heap, n);
+}
+
 // The way of all requests that do not find their block at hand. nullptr, and errno.
 TALLY_NOINLINE void* serve(const Request& request, bool* zeroed) {
   *zeroed = false;
@@ -107,11 +113,15 @@ TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
 }
 
 void* allocate_tagged(Tag* tag, size_t n) {
+  if (TALLY_LIKELY(tag->fault == nullptr && tag->is_live())) {
+    if (void* block = at_hand(tag, n)) return block;
+  }
   bool zeroed;
   return serve({.tag = tag, .n = n}, &zeroed);
 }
 
 void* allocate_beside(Tag* tag, size_t n, bool is_optional) {
+  if (void* block = at_hand(tag, n)) return block;
   bool zeroed;
   return serve({.tag = tag, .n = n, .has_block = true, .is_optional = is_optional}, &zeroed);
 }
