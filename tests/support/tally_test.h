@@ -33,6 +33,13 @@
 #pragma weak tally_free
 #pragma weak tally_usable_size
 #pragma weak tally_trim
+#pragma weak tally_limit_set
+#pragma weak tally_limit_get
+#pragma weak tally_pressure
+#pragma weak tally_on_pressure
+#pragma weak tally_off_pressure
+#pragma weak tally_charge
+#pragma weak tally_uncharge
 #pragma weak tally_stats
 #pragma weak tally_snapshot
 #pragma weak tally_snapshot_free
