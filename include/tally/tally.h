@@ -51,7 +51,7 @@ typedef uint32_t tally_tag;
  * "/cache/blocks" are the same;
  * "" and "/" are the root. The name is copied. A retired tag of that path that still holds blocks
  * is revived. "/tally" is Tally's own: it can be found and read, and takes no blocks of others.
- * errno: EINVAL (NULL, an empty component as in "a//b", a control character),
+ * errno: EINVAL (NULL, an empty component as in "a//b", a control character, below "/tally"),
  * ENAMETOOLONG (over TALLY_TAG_PATH_MAX), ENOSPC (TALLY_TAG_MAX tags exist), ENOMEM. Cost: a lock
  * and a look-up; keep the id. */
 TALLY_API tally_tag tally_tag_create(const char* path);

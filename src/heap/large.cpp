@@ -44,7 +44,7 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   tag->large_requested.fetch_add(n, std::memory_order_relaxed);
   tag->large_live_blocks.fetch_add(1, std::memory_order_relaxed);
   tag->large_live_bytes.fetch_add(bytes, std::memory_order_relaxed);
-  if (kind == SlabKind::kSpan) purge_tick();
+  purge_tick();
   return slab->start;
 }
 
@@ -100,6 +100,7 @@ void* resize_large(Slab* slab, size_t n) {
   slab->bytes.store(bytes, std::memory_order_relaxed);
   tag->large_live_bytes.fetch_add(bytes - old_bytes, std::memory_order_relaxed);
   if (bytes < old_bytes) tag->uncharge(old_bytes - bytes);
+  purge_tick();
   settle_limits();
   return slab->start;
 }

@@ -165,6 +165,7 @@ void Relief::note_success() {
 int charge_foreign(Tag* tag, size_t bytes) {
   if (bytes == 0) return 0;
   if (bytes > Account::kNoLimit) return ENOMEM;
+  if (tag->fault != nullptr && tag->fault->strikes(bytes)) return ENOMEM;
   Relief relief(bytes);
   bool ok, is_live;
   do {

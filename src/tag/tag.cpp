@@ -201,6 +201,7 @@ int create(Path path, Tag** result) {
   }
   Tag* parent;
   if (int error = create(above(path), &parent)) return error;
+  if (parent == &g_own) return EINVAL;
   int error = 0;
   char* name = static_cast<char*>(meta::allocate(path.length + 1));
   if (name == nullptr) return ENOMEM;

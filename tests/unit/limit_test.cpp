@@ -1019,6 +1019,12 @@ TEST_F(LimitTest, WhatIsMerelyKeptIsNoPressure) {
   tally_off_pressure(tag_, hear, &heard);
 }
 
+TEST_F(LimitTest, NoTagIsMadeBelowTallysOwn) {
+  EXPECT_EQ(tally_tag_create("/tally/mine"), TALLY_TAG_NONE);
+  EXPECT_EQ(errno, EINVAL);
+  EXPECT_EQ(tally_tag_find("/tally"), kOwnTag);
+}
+
 TEST_F(LimitTest, ASoftLimitOfZeroCanBeLeft) {
   tally_limit_set(tag_, 0, TALLY_LIMIT_NONE, TALLY_POLICY_FAIL);
   tally_charge(tag_, 1);
