@@ -64,5 +64,6 @@ struct LimitEvent {
 };
 // Provided by the layer above; with no lock held.
 void on_limit_event(const LimitEvent& event);
+static_assert(LimitEvent::kAborts + 1 == kEventKinds);
 
 }  // namespace tally::core

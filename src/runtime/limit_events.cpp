@@ -14,7 +14,7 @@
 namespace tally::core {
 namespace {
 
-// Of each tag, a line in so many ms, whatever happens.
+// Of each tag and kind of event, a line in so many ms.
 constexpr uint64_t kQuietMs = 1000;
 // And of all tags together so many.
 constexpr uint32_t kMostLines = 20;
@@ -31,12 +31,13 @@ bool is_flood(uint64_t now) {
 }
 
 // Whether it is time for a line, and how many events there were since the last without one.
-bool may_write(Limit& limit, uint64_t* left_out) {
+bool may_write(Limit& limit, LimitEvent::Kind kind, uint64_t* left_out) {
+  std::atomic<uint64_t>& logged_ms = limit.logged_ms[kind];
   uint64_t now = os::now_ms() + 1;  // 0 is never
-  uint64_t last = limit.logged_ms.load(std::memory_order_relaxed);
+  uint64_t last = logged_ms.load(std::memory_order_relaxed);
   bool is_time = last == 0 || now - last >= kQuietMs;
   if (!is_time || is_flood(now) ||
-      !limit.logged_ms.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
+      !logged_ms.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
     limit.not_logged.fetch_add(1, std::memory_order_relaxed);
     return false;
   }
@@ -116,7 +117,7 @@ void write_whole_report() {
 void on_limit_event(const LimitEvent& event) {
   uint64_t left_out = 0;
   bool aborts = event.kind == LimitEvent::kAborts;
-  if (!may_write(event.tag->limit, &left_out) && !aborts) return;
+  if (!may_write(event.tag->limit, event.kind, &left_out) && !aborts) return;
   char buffer[1024];
   TextWriter out(buffer, sizeof buffer - 1);
   put_line(out, event, left_out);

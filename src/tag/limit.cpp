@@ -141,8 +141,9 @@ void Limit::reset() {
   in_need.store(false, std::memory_order_relaxed);
   forget_failures();
   has_late = false;
-  for (auto* counter : {&calm, &since_ms, &pressure_ms, &soft_events, &soft_told, &refusals, &waits,
-                        &logged_ms, &not_logged}) {
+  for (auto& of_kind : logged_ms) of_kind.store(0, std::memory_order_relaxed);
+  for (auto* counter :
+       {&calm, &since_ms, &pressure_ms, &soft_events, &soft_told, &refusals, &waits, &not_logged}) {
     counter->store(0, std::memory_order_relaxed);
   }
 }

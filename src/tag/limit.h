@@ -41,6 +41,9 @@ struct Policy {
   uint32_t wait_ms = 0;
 };
 
+// As many as LimitEvent has kinds.
+inline constexpr unsigned kEventKinds = 4;
+
 // Of one tag. Who writes: `lock` under limits_lock; `any` any thread, atomically.
 struct Limit {
   std::atomic<uint64_t> soft{Account::kNoLimit};   // lock
@@ -71,8 +74,8 @@ struct Limit {
   std::atomic<uint64_t> soft_told{0};    // any: those of which a line told
   std::atomic<uint64_t> refusals{0};     // any: requests that this limit let fail
   std::atomic<uint64_t> waits{0};        // any: requests that waited
-  std::atomic<uint64_t> logged_ms{0};    // any: when a line was written last
-  std::atomic<uint64_t> not_logged{0};   // any: events since
+  std::atomic<uint64_t> logged_ms[kEventKinds] = {};  // any: when a line was written last, by kind
+  std::atomic<uint64_t> not_logged{0};                // any: events since
 
   void reset();
   // Something fitted again, or may.
