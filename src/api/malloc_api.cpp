@@ -56,12 +56,12 @@ void* resize(Tag* tag, void* p, size_t n) {
   size_t old = usable_size(slab);
   if (tag == own) {
     // To grow is an allocation, wherever it ends up; to shrink cannot fail.
-    if (n > old && own->fault != nullptr && own->fault->strikes(n)) return fail(ENOMEM);
+    if (n > old && own->fault() != nullptr && own->fault()->strikes(n)) return fail(ENOMEM);
     if (slab->block_size != 0) {
       if (fits(slab, n)) return p;
     } else {
       bool refused = false;
-      void* same = n > usable_size(slab) ? grow_large(slab, n, &refused) : resize_large(slab, n);
+      void* same = n > old ? grow_large(slab, n, &refused) : resize_large(slab, n);
       if (same != nullptr || refused) return same;
     }
   }

@@ -82,7 +82,8 @@ TALLY_NOINLINE void* serve(const Request& request, bool* zeroed) {
     if (heap != nullptr) {
       Tag* tag = heap->tag.load(std::memory_order_relaxed);
       bool may_strike = is_first && !request.has_block;
-      if (TALLY_UNLIKELY(tag->fault != nullptr) && may_strike && tag->fault->strikes(request.n)) {
+      if (TALLY_UNLIKELY(tag->fault() != nullptr) && may_strike &&
+          tag->fault()->strikes(request.n)) {
         break;
       }
       is_first = false;
@@ -113,7 +114,7 @@ TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
 }
 
 void* allocate_tagged(Tag* tag, size_t n) {
-  if (TALLY_LIKELY(tag->fault == nullptr && tag->is_live())) {
+  if (TALLY_LIKELY(tag->fault() == nullptr && tag->is_live())) {
     if (void* block = at_hand(tag, n)) return block;
   }
   bool zeroed;

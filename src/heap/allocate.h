@@ -4,8 +4,8 @@
 //   allocate(n)                      malloc, operator new
 //     allocate_from(tls.heap, n)     pops heap->classes[class of n].list and counts: 14 instructions to 128 bytes
 //     allocate_slow(n)               the list is empty, n > kSmallMax, n = 0, or the first call
-//       RunningThread                heap/thread.h: makes the thread and its heap known
 //       serve(request)
+//         RunningThread              heap/thread.h: makes the thread and its heap known
 //         refill(heap, class)        heap/slab_ops.h: from a slab of the heap, an orphan's, or a new one
 //         allocate_large(tag, n)     heap/large.h: n > kMediumMax
 //         Relief                     heap/relief.h: when a limit or the system refused

@@ -94,6 +94,11 @@ struct Heap {
 };
 static_assert(offsetof(Heap, classes) == 0 && sizeof(Heap::Class) == 32);
 
+// Of a slab that cannot be released meanwhile.
+inline Tag* tag_of(const Slab* slab) {
+  return slab->heap.load(std::memory_order_relaxed)->tag.load(std::memory_order_relaxed);
+}
+
 struct Thread {
   static constexpr unsigned kInlineBuckets = 16;
 

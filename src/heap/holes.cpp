@@ -72,10 +72,6 @@ class BlockSet {
   uint64_t words_[kMaxBlocks / 64] = {};
 };
 
-Tag* tag_of(const Slab* slab) {
-  return slab->heap.load(std::memory_order_relaxed)->tag.load(std::memory_order_relaxed);
-}
-
 size_t bytes_of(uint64_t holes, const Layout& layout) {
   return static_cast<size_t>(std::popcount(holes)) * layout.granule();
 }
@@ -165,7 +161,7 @@ size_t dig_all_holes(Thread* thread) {
   return bytes;
 }
 
-bool fill_hole(Slab* slab, Block* last) {
+void fill_hole(Slab* slab, Block* last) {
   Layout layout(slab);
   Block** end = last == nullptr ? &slab->free : &last->next;
   size_t bytes = 0;
@@ -182,7 +178,6 @@ bool fill_hole(Slab* slab, Block* last) {
     }
   }
   *end = nullptr;
-  return bytes != 0;
 }
 
 const Block* find_in_hole(const Slab* slab) {

@@ -17,9 +17,9 @@ size_t dig_holes(Slab* slab);
 // In all slabs that have blocks to give, of a heap, of a thread.
 size_t dig_holes_of(Heap* heap);
 size_t dig_all_holes(Thread* thread);
-// Puts blocks of some holes on the free list, behind `last` of it. There is a hole. False: a limit
-// refuses.
-bool fill_hole(Slab* slab, Block* last);
+// Puts blocks of some holes on the free list, behind `last` of it: none if a limit refuses. There
+// is a hole.
+void fill_hole(Slab* slab, Block* last);
 // A block on the free list that lies in a hole: it was freed twice. nullptr: there is none.
 const Block* find_in_hole(const Slab* slab);
 // All of the slab's blocks are back, and its list is about to be built anew. False: a limit refuses

@@ -165,16 +165,15 @@ void Relief::note_success() {
 int charge_foreign(Tag* tag, size_t bytes) {
   if (bytes == 0) return 0;
   if (bytes > Account::kNoLimit) return ENOMEM;
-  if (tag->fault != nullptr && tag->fault->strikes(bytes)) return ENOMEM;
+  if (tag->fault() != nullptr && tag->fault()->strikes(bytes)) return ENOMEM;
   Relief relief(bytes);
   bool ok, is_live;
   do {
-    // While it reads, no tag becomes another.
+    // While it reads, no tag that was in use then becomes another.
     TagReader reader;
-    ok = tag->may_charge(bytes) && tag->charge(bytes);
-    is_live = tag->is_live();
-    if (ok && !is_live) tag->uncharge(bytes);
-    if (ok && is_live) tag->charged.fetch_add(bytes, std::memory_order_relaxed);
+    is_live = taking_tag(tag->id) != nullptr;
+    ok = is_live && tag->may_charge(bytes) && tag->charge(bytes);
+    if (ok) tag->charged.fetch_add(bytes, std::memory_order_relaxed);
   } while (!ok && is_live && relief.help());
   if (ok) relief.note_success();
   settle_limits();

@@ -42,9 +42,7 @@ class Returns {
     Slab* slab = chain.slab;
     if (slab == nullptr) return;
     // Until the push we hold blocks of the slab, and it cannot change what it is.
-    const Tag* tag =
-        slab->heap.load(std::memory_order_relaxed)->tag.load(std::memory_order_relaxed);
-    uint32_t wake_level = tag->is_short() ? slab->capacity - 1 : slab->wake_level();
+    uint32_t wake_level = tag_of(slab)->is_short() ? slab->capacity - 1 : slab->wake_level();
     uint32_t returned = slab->remote.push(chain.first, chain.last, chain.count);
     uint32_t out = slab->level.out();
     if (out == returned ||

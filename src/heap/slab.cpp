@@ -168,8 +168,8 @@ bool commit(Heap* heap, Slab* slab, uint32_t end) {
 }
 
 // Links never-used blocks behind `last` of slab->free: a batch, or near a limit those of a page.
-// False: a limit refuses.
-bool carve(Heap* heap, Slab* slab, Block* last) {
+// None if a limit refuses.
+void carve(Heap* heap, Slab* slab, Block* last) {
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
   size_t bytes = slab->block_size > kBatchBytes / 2 ? kLongBatchBytes : kBatchBytes;
   uint32_t batch = static_cast<uint32_t>(max_of(bytes / slab->block_size, 1));
@@ -177,7 +177,7 @@ bool carve(Heap* heap, Slab* slab, Block* last) {
   if (!commit(heap, slab, end)) {
     size_t least = round_up(size_t{carved + 1} * slab->block_size, os::page_size());
     end = static_cast<uint32_t>(min_of(least / slab->block_size, end));
-    if (!commit(heap, slab, end)) return false;
+    if (!commit(heap, slab, end)) return;
     limits_met.refused = nullptr;
   }
   Block* next = nullptr;
@@ -188,12 +188,6 @@ bool carve(Heap* heap, Slab* slab, Block* last) {
   }
   (last == nullptr ? slab->free : last->next) = next;
   slab->carved.store(end, std::memory_order_relaxed);
-  return true;
-}
-
-const Tag* tag_of(const Slab* slab) {
-  const Heap* heap = slab->heap.load(std::memory_order_relaxed);
-  return heap->tag.load(std::memory_order_relaxed);
 }
 
 // Too little of the slab is free for a step of the slow path to be worth it; where a limit is

@@ -160,7 +160,7 @@ Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
 // one.
 Heap* fast_heap(Heap* heap) {
   const Tag* tag = heap->tag.load(std::memory_order_relaxed);
-  return TALLY_LIKELY(tag->fault == nullptr) ? heap : &empty_heap;
+  return TALLY_LIKELY(tag->fault() == nullptr) ? heap : &empty_heap;
 }
 
 bool in_scope(const Thread* thread, const Heap* heap) {

@@ -156,6 +156,15 @@ void for_each_part(const char* option, Text list, char separator, Use use) {
   }
 }
 
+// Complains of the parts that cannot be read.
+template <class What>
+void check_parts(const char* option, Text list, char separator) {
+  for_each_part(option, list, separator, [](Text, Text tag, Text rest) {
+    What what;
+    return read_part(tag, rest, &what);
+  });
+}
+
 constexpr char kLimitIs[] = "TALLY_LIMIT=";
 constexpr char kLimitsHas[] = "TALLY_LIMITS ";
 constexpr char kFaultHas[] = "TALLY_FAULT ";
@@ -193,16 +202,15 @@ void apply_faults() {
     fault->above = read.above;
     fault->odds = read.odds;
     fault->seed = read.seed;
-    tag->fault = fault;
+    tag->fault_plan.store(fault, std::memory_order_release);
     return nullptr;
   });
   for (uint32_t id = 0; id < tag_limit(); ++id) {
     Tag* tag = find_tag(id);
     if (tag == nullptr) continue;
-    for (const Tag* above = tag->parent; above != nullptr && tag->fault == nullptr;) {
-      tag->fault = above->fault;
-      above = above->parent;
-    }
+    const Tag* nearest = tag;
+    while (nearest->fault() == nullptr && nearest->parent() != nullptr) nearest = nearest->parent();
+    tag->fault_plan.store(nearest->fault(), std::memory_order_release);
   }
   if (g_faults.length != 0) tls.heap = &empty_heap;  // what this thread has at hand knows of none
 }
@@ -222,19 +230,13 @@ bool set_limit_option(Text value) {
 
 bool set_limits_option(Text value) {
   g_limits = value;
-  for_each_part(kLimitsHas, value, '=', [](Text, Text tag, Text rest) {
-    Limits limits;
-    return read_part(tag, rest, &limits);
-  });
+  check_parts<Limits>(kLimitsHas, value, '=');
   return true;
 }
 
 bool set_fault_option(Text value) {
   g_faults = value;
-  for_each_part(kFaultHas, value, ':', [](Text, Text tag, Text rest) {
-    Fault fault;
-    return read_part(tag, rest, &fault);
-  });
+  check_parts<Fault>(kFaultHas, value, ':');
   return true;
 }
 

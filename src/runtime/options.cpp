@@ -118,7 +118,7 @@ constexpr Option kOptions[] = {
 };
 
 void complain_of_unknown(const char* prefix, Text name) {
-  char known[256];
+  char known[512];
   TextWriter out(known, sizeof known - 1);
   out.put("unknown option (known: ");
   for (const Option& option : kOptions) {

@@ -171,7 +171,7 @@ void describe(const Tag& tag, tally_stats_t* row) {
   row->size = sizeof *row;
   row->version = TALLY_STATS_VERSION;
   row->id = tag.id;
-  row->parent = tag.parent == nullptr ? kNoTag : tag.parent->id;
+  row->parent = tag.parent() == nullptr ? kNoTag : tag.parent()->id;
   row->name = tag.name;
   row->retired = tag.is_live() ? 0 : 1;
   auto limit_of = [](uint64_t limit) { return limit == Account::kNoLimit ? kNoLimit : limit; };

@@ -93,7 +93,6 @@ extern constinit Lock limits_lock;
 struct LimitsMet {
   Tag* noted = nullptr;    // tags whose level may have changed
   Tag* refused = nullptr;  // the tag whose limit refused the last charge that failed
-  size_t bytes = 0;        // and how much it was
   bool in_listener = false;
 };
 extern constinit thread_local LimitsMet limits_met;

@@ -21,8 +21,11 @@ namespace {
 constexpr size_t kBuckets = 1024;
 
 constinit Tag g_root = {.state{TagState::kLive}, .name = "/", .name_length = 1, .children = 1};
-constinit Tag g_own = {
-    .state{TagState::kLive}, .id = kOwnTag, .parent = &g_root, .name = "/tally", .name_length = 6};
+constinit Tag g_own = {.state{TagState::kLive},
+                       .id = kOwnTag,
+                       .parent_tag{&g_root},
+                       .name = "/tally",
+                       .name_length = 6};
 constinit std::atomic<Tag*> g_tags[kMaxTags + 1] = {&g_root, &g_own};
 constinit std::atomic<uint32_t> g_limit{2};
 
@@ -91,7 +94,7 @@ void leave(Tag* tag) {
   Tag** at = &Path{tag->name, tag->name_length}.bucket();
   while (*at != tag) at = &(*at)->next;
   *at = tag->next;
-  --tag->parent->children;
+  --tag->parent()->children;
   tag->state.store(TagState::kUnused, std::memory_order_seq_cst);
   tag->next = g_leaving;
   g_leaving = tag;
@@ -191,7 +194,8 @@ int create(Path path, Tag** result) {
     // A retired one comes back, with what it holds.
     if (!tag->is_live()) {
       Tag* ignored;
-      Path parent = {tag->parent->name, tag->parent == &g_root ? 0 : tag->parent->name_length};
+      const Tag* was_below = tag->parent();
+      Path parent = {was_below->name, was_below == &g_root ? 0 : was_below->name_length};
       if (int error = create(parent, &ignored)) return error;
       if (!unlist(&g_retired, tag)) unlist(&g_still_held, tag);
       tag->state.store(TagState::kLive, std::memory_order_release);
@@ -211,8 +215,8 @@ int create(Path path, Tag** result) {
     return error;
   }
   memcpy(name, path.text, path.length);
-  tag->parent = parent;
-  tag->fault = parent->fault;
+  tag->parent_tag.store(parent, std::memory_order_relaxed);
+  tag->fault_plan.store(parent->fault(), std::memory_order_release);
   tag->name = name;
   tag->name_length = path.length;
   ++parent->children;
@@ -242,11 +246,10 @@ namespace {
 // Enough for a page or two of a slab; a reserve is for the small blocks that unwinding needs.
 constexpr size_t kMostDrawn = 16 * KiB;
 
-bool refuse(Tag* tag, size_t bytes) {
+bool refuse(Tag* tag) {
   // So that it is noticed when memory comes back.
   if (!tag->limit.is_short.exchange(true, std::memory_order_relaxed)) note_shortage(tag);
   limits_met.refused = tag;
-  limits_met.bytes = bytes;
   return false;
 }
 
@@ -265,8 +268,8 @@ void give_back(Tag* tag, size_t bytes) {
 bool Tag::reserve(size_t bytes) {
   bool may_draw = bytes <= kMostDrawn && limit.in_need.load(std::memory_order_relaxed);
   uint64_t held;
-  if (!account().take(bytes, may_draw, &held)) return refuse(this, bytes);
-  if (parent != nullptr && !parent->reserve(bytes)) {
+  if (!account().take(bytes, may_draw, &held)) return refuse(this);
+  if (Tag* next_up = parent(); next_up != nullptr && !next_up->reserve(bytes)) {
     give_back(this, bytes);
     return false;
   }
@@ -277,8 +280,8 @@ bool Tag::reserve(size_t bytes) {
 }
 
 bool Tag::may_charge(size_t bytes) {
-  for (Tag* tag = this; tag != nullptr; tag = tag->parent) {
-    if (!tag->account().fits(bytes)) return refuse(tag, bytes);
+  for (Tag* tag = this; tag != nullptr; tag = tag->parent()) {
+    if (!tag->account().fits(bytes)) return refuse(tag);
   }
   return true;
 }
@@ -288,7 +291,7 @@ void Tag::unreserve(size_t bytes) {
   for (Tag* tag = this; tag != nullptr; tag = above) {
     // With the last byte a retired tag may become another. What is above it stays: it holds our
     // bytes.
-    above = tag->parent;
+    above = tag->parent();
     give_back(tag, bytes);
   }
 }
@@ -309,7 +312,7 @@ int create_tag(const char* path, uint32_t* id) {
     *id = tag->id;
   } else {
     // The parents that it made, or revived, go again.
-    for (Tag* made = nearest(normal); made != had; made = made->parent) {
+    for (Tag* made = nearest(normal); made != had; made = made->parent()) {
       if (made->is_live()) retire(made);
     }
   }

@@ -28,7 +28,7 @@ enum class TagState : uint8_t {
 // be given out again only with no heaps, total = 0 and no children.
 //
 // Who writes: `any` any thread, atomically; `lock` under the lock of tags; `const` until the id is
-// used again.
+// used again, but whoever only has the id may look at any time.
 struct Tag {
   Gauge own{};      // any: footprint of its slabs and large blocks, and what users charged to it
   Account total{};  // any: likewise with all below it; not the root's
@@ -43,8 +43,8 @@ struct Tag {
   std::atomic<uint32_t> heaps{};              // any: heaps that are bound to it
   std::atomic<TagState> state{};              // lock
   uint32_t id = 0;                            // const
-  Tag* parent = nullptr;                      // const; nullptr for the root
-  Fault* fault = nullptr;                     // const: failures that the user asked for; or nullptr
+  std::atomic<Tag*> parent_tag{};             // const: see parent()
+  std::atomic<Fault*> fault_plan{};           // const: see fault()
   const char* name = nullptr;                 // const: the whole path
   uint32_t name_length = 0;                   // const
   uint32_t children = 0;                      // lock
@@ -52,9 +52,13 @@ struct Tag {
   Tag* next_retired = nullptr;                // lock
 
   bool is_live() const { return state.load(std::memory_order_acquire) == TagState::kLive; }
+  // nullptr for the root.
+  Tag* parent() const { return parent_tag.load(std::memory_order_relaxed); }
+  // Failures that the user asked for, or nullptr.
+  Fault* fault() const { return fault_plan.load(std::memory_order_acquire); }
   // What its limit is for.
-  Account& account() { return parent == nullptr ? meta::process : total; }
-  const Account& account() const { return parent == nullptr ? meta::process : total; }
+  Account& account() { return parent() == nullptr ? meta::process : total; }
+  const Account& account() const { return parent() == nullptr ? meta::process : total; }
   // Bytes are to be taken for this tag: counted for it and for all above it. False: a limit
   // refuses, and limits_met tells which; nothing is changed. From the tag upwards, as the nearest
   // limit is the likeliest to refuse.
@@ -75,7 +79,7 @@ struct Tag {
   void unreserve(size_t bytes);
   // A limit of it or above it refused memory not long ago.
   bool is_short() const {
-    for (const Tag* tag = this; tag != nullptr; tag = tag->parent) {
+    for (const Tag* tag = this; tag != nullptr; tag = tag->parent()) {
       if (tag->limit.is_short.load(std::memory_order_relaxed)) return true;
     }
     return false;
@@ -85,7 +89,7 @@ struct Tag {
   // The highest level of it and those above.
   Pressure pressure() const {
     auto highest = Pressure::kNormal;
-    for (const Tag* tag = this; tag != nullptr; tag = tag->parent) {
+    for (const Tag* tag = this; tag != nullptr; tag = tag->parent()) {
       Pressure level = tag->limit.level.load(std::memory_order_relaxed);
       if (level > highest) highest = level;
     }
@@ -94,14 +98,14 @@ struct Tag {
   // The nearest tag upwards that takes new blocks.
   Tag* nearest_live() {
     Tag* tag = this;
-    while (!tag->is_live()) tag = tag->parent;
+    while (!tag->is_live()) tag = tag->parent();
     return tag;
   }
 };
 
 // `tag` is `above` or below it.
 inline bool is_within(const Tag* tag, const Tag* above) {
-  while (tag != nullptr && tag != above) tag = tag->parent;
+  while (tag != nullptr && tag != above) tag = tag->parent();
   return tag != nullptr;
 }
 

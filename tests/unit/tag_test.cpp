@@ -34,18 +34,18 @@ TEST(Tag, OnePathOneTag) {
   EXPECT_EQ(found, id);
   EXPECT_STREQ(find_tag(id)->name, "/cache/blocks");
   EXPECT_EQ(find_tag(id)->name_length, 13U);
-  EXPECT_EQ(find_tag(id)->parent, find_tag(created("/cache")));
-  EXPECT_EQ(find_tag(id)->parent->parent, root_tag());
+  EXPECT_EQ(find_tag(id)->parent(), find_tag(created("/cache")));
+  EXPECT_EQ(find_tag(id)->parent()->parent(), root_tag());
 }
 
 TEST(Tag, TheRootAndOurOwn) {
   EXPECT_EQ(created(""), kRootTag);
   EXPECT_EQ(created("/"), kRootTag);
   EXPECT_EQ(created("/tally"), kOwnTag);
-  EXPECT_EQ(root_tag()->parent, nullptr);
+  EXPECT_EQ(root_tag()->parent(), nullptr);
   EXPECT_EQ(retire_tag(kRootTag), EINVAL);
   EXPECT_EQ(retire_tag(kOwnTag), EINVAL);
-  EXPECT_EQ(find_tag(kOwnTag)->parent, root_tag());
+  EXPECT_EQ(find_tag(kOwnTag)->parent(), root_tag());
 }
 
 TEST(Tag, PathsThatAreNone) {
@@ -77,7 +77,7 @@ TEST(Tag, ThePathsLimit) {
   ASSERT_EQ(deep.size(), 254U);
   EXPECT_EQ(create(deep, &id), 0);
   int depth = 0;
-  for (const Tag* tag = find_tag(id); tag != nullptr; tag = tag->parent) ++depth;
+  for (const Tag* tag = find_tag(id); tag != nullptr; tag = tag->parent()) ++depth;
   EXPECT_EQ(depth, 128);
 }
 
@@ -115,7 +115,7 @@ TEST(Tag, ReviveTakesTheParentsAlong) {
   EXPECT_EQ(retire_tag(child), 0);
   EXPECT_EQ(find_tag(child)->nearest_live(), root_tag());
   EXPECT_EQ(created("/p/q/r"), child);
-  for (const Tag* tag = find_tag(child); tag != nullptr; tag = tag->parent)
+  for (const Tag* tag = find_tag(child); tag != nullptr; tag = tag->parent())
     EXPECT_TRUE(tag->is_live());
   find_tag(child)->uncharge(1);
 }
@@ -207,7 +207,7 @@ TEST(Tag, WithoutMemoryNothingIsMade) {
 TEST(Tag, ChargesCountUpwardsAndPeaksStay) {
   Tag* leaf = find_tag(created("/sum/leaf"));
   Tag* other = find_tag(created("/sum/other"));
-  Tag* top = leaf->parent;
+  Tag* top = leaf->parent();
   uint64_t root = meta::process.held();
   leaf->charge(100);
   other->charge(50);

@@ -358,6 +358,10 @@ TEST(Thread, TagsComeAndGoWhileThreadsUseThem) {
           release_block(allocate(64));
           EXPECT_EQ(tally_tag_pop(), 0);
         }
+        // Once charged the tag stays what it is.
+        if (tally_charge(tag, 1000) == 0) {
+          EXPECT_EQ(tally_uncharge(tag, 1000), 0);
+        }
         if (small != nullptr) tally_free(small);
         if (large != nullptr) tally_free(large);
         if (random.below(4) == 0) tally_tag_retire(tag);
@@ -368,6 +372,8 @@ TEST(Thread, TagsComeAndGoWhileThreadsUseThem) {
   tally_stats_t all = stats(make_tag("/unit/thread/churn"));
   EXPECT_EQ(all.total.live_blocks, 0U);
   EXPECT_EQ(all.total.live_bytes, 0U);
+  EXPECT_LT(all.total.footprint_bytes, 1U << 20)
+      << "else a charge was taken off that was not there";
 }
 
 }  // namespace

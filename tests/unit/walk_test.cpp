@@ -140,7 +140,7 @@ TEST_F(WalkTest, StatsAreExact) {
     account_.of(tag).expect(row.own, row.name);
     total(row.name).expect(row.total, row.name);
     EXPECT_EQ(row.id, tag);
-    EXPECT_EQ(row.parent, find_tag(tag)->parent->id);
+    EXPECT_EQ(row.parent, find_tag(tag)->parent()->id);
     EXPECT_EQ(row.version, static_cast<uint32_t>(TALLY_STATS_VERSION));
     EXPECT_EQ(row.retired, 0U);
   }
