@@ -265,17 +265,23 @@ typedef struct tally_process_stats_t {
   uint64_t rss_bytes;       /* resident, from the kernel; 0 if it does not say */
   uint64_t live_bytes;      /* sum over all tags, Tally's own tag "/tally" included */
   uint64_t footprint_bytes; /* likewise */
-  uint64_t mapped_bytes;    /* address space taken from the backend */
+  uint64_t mapped_bytes;    /* address space taken: from the backend, and for metadata */
   uint64_t metadata_bytes;  /* of footprint_bytes: Tally's own tables, the footprint of "/tally" */
   uint64_t foreign_frees; /* calls with a pointer that is not ours, where TALLY_ON_CORRUPTION=report
                              lets the program live on */
+  uint64_t backend_bytes; /* of mapped_bytes: taken from the backend and not given back */
+  uint64_t backend_chunks; /* chunks of 4 MiB, from whatever backend; they are never given back */
+  uint64_t
+      backend_surplus_bytes; /* what the backend holds beyond backend_bytes, for itself or for
+                                later: of libc and mimalloc address space, of jemalloc resident;
+                                0 if it does not tell, or its malloc is the program's */
 } tally_process_stats_t;
 
 typedef struct tally_snapshot_t {
   uint32_t size;
   uint32_t version;
   int64_t pid;
-  const char* backend; /* "os" */
+  const char* backend; /* "os", "libc", "jemalloc", "mimalloc" */
   uint64_t tag_count;  /* rows in tags, by path */
   const tally_stats_t* tags;
   uint64_t class_count; /* rows in classes, by tag's path, then size; only those with a slab */

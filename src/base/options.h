@@ -12,6 +12,8 @@ inline constexpr size_t kOptionPathMax = 512;
 enum class HugePages : uint8_t { kNever, kAuto, kAlways };
 
 struct Options {
+  bool abort_conf = false;     // end with EX_CONFIG where an option cannot be followed
+  const char* backend = "os";  // one of backend::find
   bool abort_on_corruption = true;
   bool check = false;  // walk each free list whole as it is handed over
   uint32_t purge_ms = 1000;

@@ -3,11 +3,15 @@
 #include <errno.h>
 #include <string.h>
 
+#include <cstddef>
+
+#include "backend/backend.h"
 #include "base/math.h"
 #include "heap/large.h"
 #include "heap/relief.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
+#include "os/libc.h"
 #include "os/os.h"
 
 namespace tally::core {
@@ -73,6 +77,9 @@ void* at_hand(const Tag* tag, size_t n) {
 TALLY_NOINLINE void* serve(const Request& request, bool* zeroed) {
   *zeroed = false;
   if (request.n > PTRDIFF_MAX || request.alignment > PTRDIFF_MAX / 2) return out_of_memory();
+  if (TALLY_UNLIKELY(backend::is_inside())) {
+    return os::libc_aligned(max_of(request.alignment, alignof(max_align_t)), request.n);
+  }
   Relief relief(request.n);
   void* block = nullptr;
   bool is_first = true;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "backend/backend.h"
 #include "heap/large.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
@@ -9,9 +10,22 @@
 #include "os/libc.h"
 
 namespace tally::core {
+namespace {
+
+// A backend frees within a call of ours, which may hold any lock: what would need one is left to
+// others, or lost.
+void release_inside(void* p, Slab* slab) {
+  SlabKind kind = slab->what().kind;
+  auto* block = static_cast<Block*>(p);
+  if (kind == SlabKind::kBlocks && slab->is_block(p)) slab->remote.push(block, block, 1);
+  if (kind == SlabKind::kFree && os::libc_owns(p)) os::libc_free(p);
+}
+
+}  // namespace
 
 TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
   if (p == nullptr) return;
+  if (TALLY_UNLIKELY(backend::is_inside())) return release_inside(p, slab);
   Binding what = slab->what();
   switch (what.kind) {
     case SlabKind::kBlocks: {

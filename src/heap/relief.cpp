@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "backend/backend.h"
 #include "base/math.h"
 #include "heap/holes.h"
 #include "heap/purge.h"
@@ -192,7 +193,7 @@ int uncharge_foreign(Tag* tag, size_t bytes) {
 }
 
 void settle_limits_slow() {
-  if (limits_met.in_listener || Lock::all_held_by_me()) return;
+  if (limits_met.in_listener || Lock::all_held_by_me() || backend::is_inside()) return;
   int error = errno;
   while (Tag* tag = limits_met.noted) {
     Limit& limit = tag->limit;

@@ -1,5 +1,6 @@
 #include "memory/slab.h"
 
+#include "backend/backend.h"
 #include "base/check.h"
 #include "heap/commons.h"
 #include "heap/heap.h"
@@ -501,6 +502,7 @@ bool refill(Heap* heap, unsigned c) {
 }
 
 void on_level(Slab* slab) noexcept {
+  if (TALLY_UNLIKELY(backend::is_inside())) return;  // the lock may be ours; the purge will see it
   Thread* thread = tls.thread;
   bool empty = false;
   uint32_t emptied_tag = kNoTag;  // retired, and its heap has no slab any more

@@ -108,9 +108,10 @@ Chunk* new_chunk() {
   if (Chunk* chunk = refill_hollow()) return chunk;
   const size_t header = round_up(sizeof(Chunk), os::page_size());
   if (!meta::charge(header)) return nullptr;
-  auto* chunk = static_cast<Chunk*>(backend::take(kChunkBytes, kChunkBytes));
+  Backend* from = backend::selected();
+  auto* chunk = static_cast<Chunk*>(backend::take(from, kChunkBytes, kChunkBytes));
   if (chunk == nullptr || !address_map.prepare(chunk, kChunkBytes)) {
-    if (chunk != nullptr) backend::give(chunk, kChunkBytes);
+    if (chunk != nullptr) backend::give(from, chunk, kChunkBytes);
     meta::uncharge(header);
     return nullptr;
   }
@@ -118,6 +119,7 @@ Chunk* new_chunk() {
     backend::prefer_huge_pages(chunk, kChunkBytes, true);
     chunk->huge.store(true, std::memory_order_relaxed);
   }
+  chunk->from = from;
   chunk->free_slots = ~uint64_t{0};
   chunk->bin = Chunk::kNoBin;
   rebin(chunk);
@@ -281,8 +283,8 @@ bool hollow_chunks() {
   LockGuard guard(central);
   for (Chunk* chunk = all_chunks.load(std::memory_order_relaxed); chunk != nullptr;
        chunk = chunk->next_chunk) {
-    if ((chunk->free_slots & kHollowSlots) != kHollowSlots) continue;
-    if (!backend::give(chunk->slot_start(1), kHollowBytes)) continue;
+    if ((chunk->free_slots & kHollowSlots) != kHollowSlots || !chunk->from->by_pages) continue;
+    if (!backend::give(chunk->from, chunk->slot_start(1), kHollowBytes)) continue;
     any = true;
     chunk->hollow = true;
     ++g_hollow_count;
@@ -310,6 +312,15 @@ void keep_pages_small(Chunk* chunk) {
 size_t most_waiting() {
   // What waits is resident, and a limit of the process's is to hold for that too.
   return min_of(max_of(64 * MiB, meta::process.held() / 8), meta::process.room());
+}
+
+size_t chunk_count() {
+  size_t count = 0;
+  for (const Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
+       chunk = chunk->next_chunk) {
+    ++count;
+  }
+  return count;
 }
 
 size_t dirty_run_bytes() { return g_dirty.load(std::memory_order_relaxed) * kSlotBytes; }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/backend.h"
 #include "base/config.h"
 #include "memory/slab.h"
 #include "os/lock.h"
@@ -17,6 +18,7 @@ namespace tally::core {
 struct Chunk {
   Slab slabs[kSlotsPerChunk];
   Chunk* next_chunk;  // const: of all, newest first
+  Backend* from;      // const
   uint64_t free_slots;
   uint64_t dirty_slots;
   uint64_t dirty_since;  // ms: when a slot last became dirty
@@ -61,7 +63,7 @@ void shrink_run(Slab* run, unsigned slots);
 bool grow_run(Slab* run, unsigned slots, bool* zeroed);
 
 // For want of address space: chunks with no run keep their first slot, where the descriptors are,
-// and give back the rest. True if there was one.
+// and give back the rest, if their backend deals in pages. True if there was one.
 bool hollow_chunks();
 // Whether memory that is taken from the system now should have huge pages, as options.thp says.
 bool wants_huge_pages();
@@ -70,6 +72,8 @@ void keep_pages_small(Chunk* chunk);
 
 // Of free memory that waits for its purge. Any thread, without a lock.
 size_t dirty_run_bytes();
+// Chunks there are. Any thread, without a lock.
+size_t chunk_count();
 // Gives free memory that is older than options.purge_ms back to the system, or all of it. Returns
 // the bytes. Takes the central lock, and lets go of it while the system works.
 size_t purge_runs(uint64_t now, bool all);

@@ -54,7 +54,7 @@ namespace {
 // Lock held.
 void* carve(size_t bytes) {
   if (static_cast<size_t>(g_end - g_next) < bytes) {
-    char* region = static_cast<char*>(backend::take(kRegionBytes, os::page_size()));
+    char* region = static_cast<char*>(backend::take(&backend::os, kRegionBytes, os::page_size()));
     if (region == nullptr) return nullptr;
     g_next = region;
     g_end = region + kRegionBytes;
@@ -81,7 +81,7 @@ void* allocate(size_t bytes) {
   if (bytes > kRegionBytes / 4) {
     bytes = round_up(bytes, os::page_size());
     if (!charge(bytes)) return nullptr;
-    void* own = backend::take(bytes, os::page_size());
+    void* own = backend::take(&backend::os, bytes, os::page_size());
     if (own == nullptr) uncharge(bytes);
     return own;
   }
@@ -100,7 +100,7 @@ void release(void* p, size_t bytes) {
   LockGuard guard(lock);
   if (bytes > kRegionBytes / 4) {
     bytes = round_up(bytes, os::page_size());
-    if (backend::give(p, bytes)) uncharge(bytes);
+    if (backend::give(&backend::os, p, bytes)) uncharge(bytes);
     return;
   }
   auto* node = static_cast<FreeNode*>(p);

@@ -13,6 +13,7 @@
 
 namespace tally::core {
 
+struct Backend;
 struct Heap;
 struct Thread;
 
@@ -108,12 +109,15 @@ struct alignas(kCacheLine) Slab {
   alignas(kCacheLine) RemoteList remote;  // any
   Slab* next =
       nullptr;  // lock: in the heap's list of available slabs; also free lists of descriptors
-  Slab* previous = nullptr;    // lock
-  std::atomic<size_t> bytes;   // lock: committed bytes of a slab; usable bytes of a large block
-  size_t mapped = 0;           // const: a span's mapping
-  Slab* next_woken = nullptr;  // who set `woken`, until its thread looks
-  uint64_t holes = 0;          // owner, with the lock: a bit for each granule
-  uint32_t slots = 0;          // const: of a slab or run; 0 for a span
+  Slab* previous = nullptr;   // lock
+  std::atomic<size_t> bytes;  // lock: committed bytes of a slab; usable bytes of a large block
+  size_t mapped = 0;          // const: a span's mapping
+  union {
+    Slab* next_woken = nullptr;  // of blocks: who set `woken`, until its thread looks
+    Backend* from;               // const: what gave a span's mapping
+  };
+  uint64_t holes = 0;  // owner, with the lock: a bit for each granule
+  uint32_t slots = 0;  // const: of a slab or run; 0 for a span
   std::atomic<bool>
       parked;               // lock: not in the list of available slabs, as too little of it is free
   std::atomic<bool> woken;  // any: it is in a thread's list of slabs to look at

@@ -82,7 +82,7 @@ bool merge_kept() {
     for (unsigned j = 0; j < g_kept_count;) {
       Slab* left = g_kept[i].span;
       Slab* right = g_kept[j].span;
-      if (end_of(left) != right->start) {
+      if (end_of(left) != right->start || !left->from->by_pages || left->from != right->from) {
         ++j;
         continue;
       }
@@ -101,12 +101,14 @@ bool merge_kept() {
 
 // What the span has beyond `bytes` is kept on as one of its own.
 void cut(Slab* span, size_t bytes, uint64_t since) {
+  if (!span->from->by_pages) return;
   if (span->mapped - bytes < kCutLeast || g_kept_count == kKeptMax) return;
   if (!address_map.prepare(span->start + bytes, 1)) return;
   Slab* rest = take_descriptor();
   if (rest == nullptr) return;
   rest->start = span->start + bytes;
   rest->mapped = span->mapped - bytes;
+  rest->from = span->from;
   rest->slots = 0;
   rest->binding.store(span->binding.load(std::memory_order_relaxed), std::memory_order_relaxed);
   address_map.set(rest->start, rest);
@@ -120,6 +122,8 @@ Slab* find_kept(size_t bytes, size_t alignment) {
   for (unsigned i = 0; i < g_kept_count; ++i) {
     const Slab* span = g_kept[i].span;
     if (span->mapped < bytes || (address(span->start) & (alignment - 1)) != 0) continue;
+    // Nothing can be cut off.
+    if (!span->from->by_pages && span->mapped > bytes + bytes / 4) continue;
     if (best == kKeptMax || span->mapped < g_kept[best].span->mapped) best = i;
   }
   if (best == kKeptMax) return nullptr;
@@ -133,7 +137,7 @@ Slab* find_kept(size_t bytes, size_t alignment) {
 bool move(Slab* span, size_t bytes, size_t alignment) {
   // Wherever it goes, it will find its place in the map.
   if (!address_map.reserve()) return false;
-  void* moved = backend::resize(span->start, span->mapped, bytes, alignment);
+  void* moved = backend::resize(span->from, span->start, span->mapped, bytes, alignment);
   if (moved == nullptr) return false;
   address_map.set(span->start, nullptr);
   address_map.prepare(moved, 1);
@@ -151,7 +155,8 @@ Slab* grow_kept(size_t bytes, size_t alignment) {
     if (g_kept[i].span->mapped > g_kept[longest].span->mapped) longest = i;
   }
   if (alignment > kSlotBytes || g_kept_count == 0) return nullptr;
-  if (g_kept[longest].span->mapped < bytes / 2) return nullptr;
+  const Slab* found = g_kept[longest].span;
+  if (found->mapped < bytes / 2 || !found->from->by_pages) return nullptr;
   Kept kept = g_kept[longest];
   remove_kept(longest);
   if (move(kept.span, bytes, alignment)) return kept.span;
@@ -165,7 +170,9 @@ void unmap(Slab* span) {
   central.acquire();
   address_map.set(span->start, nullptr);
   central.release();
-  if (!backend::give(span->start, span->mapped)) backend::purge(span->start, span->mapped);
+  if (!backend::give(span->from, span->start, span->mapped)) {
+    backend::purge(span->start, span->mapped);
+  }
   LockGuard guard(central);
   give_descriptor(span);
 }
@@ -188,7 +195,8 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
     }
   }
   *zeroed = true;
-  void* start = backend::take(bytes, alignment);
+  Backend* from = backend::selected();
+  void* start = backend::take(from, bytes, alignment);
   if (start == nullptr) return nullptr;
   if (wants_huge_pages()) backend::prefer_huge_pages(start, bytes, true);
   central.acquire();
@@ -197,11 +205,12 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
     span->start = static_cast<char*>(start);
     span->mapped = bytes;
     span->slots = 0;
+    span->from = from;
     address_map.set(start, span);
     g_used_bytes += bytes;
   }
   central.release();
-  if (span == nullptr) backend::give(start, bytes);
+  if (span == nullptr) backend::give(from, start, bytes);
   return span;
 }
 

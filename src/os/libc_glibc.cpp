@@ -4,6 +4,7 @@
 #include "os/libc.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <stdint.h>
 
 #include "base/math.h"
@@ -15,6 +16,8 @@ extern "C" {
 __attribute__((weak)) void __libc_free(void*);
 // NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) void* __libc_realloc(void*, size_t);
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void* __libc_memalign(size_t, size_t);
 __attribute__((weak)) extern void* __curbrk;
 }
 
@@ -77,6 +80,26 @@ size_t libc_usable_size(const void* p) {
   if (!header_of(p, &header)) return 0;
   size_t size = header.size_and_flags & ~kFlags;
   return size - ((header.size_and_flags & kMmapped) != 0 ? 2 : 1) * sizeof(size_t);
+}
+
+namespace {
+// Where Tally is malloc its own comes first.
+constinit decltype(&mallinfo2) g_mallinfo2 = nullptr;
+}  // namespace
+
+bool has_libc() {
+  g_mallinfo2 = reinterpret_cast<decltype(&mallinfo2)>(dlsym(RTLD_NEXT, "mallinfo2"));
+  return __libc_memalign != nullptr && __libc_free != nullptr;
+}
+
+void* libc_aligned(size_t alignment, size_t bytes) {
+  return __libc_memalign == nullptr ? nullptr : __libc_memalign(alignment, bytes);
+}
+
+size_t libc_held_bytes() {
+  if (g_mallinfo2 == nullptr) return 0;
+  struct mallinfo2 info = g_mallinfo2();
+  return info.arena + info.hblkhd;
 }
 
 }  // namespace tally::core::os

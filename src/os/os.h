@@ -45,6 +45,8 @@ uint64_t now_ms();
 bool is_secure();
 const char* const* environment();
 [[noreturn]] void abort_process();
+// At once: nothing that is registered for the end runs.
+[[noreturn]] void exit_process(int status);
 // "USR2", "SIGUSR2" and "12" are all 12; 0 if it is no signal that can be caught.
 int parse_signal(const char* name);
 // Calls `handler` when the signal comes; false if that was refused. Through libc, so that the

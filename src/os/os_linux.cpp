@@ -338,6 +338,8 @@ void abort_process() {
   __builtin_trap();
 }
 
+void exit_process(int status) { _exit(status); }
+
 int parse_signal(const char* name) {
   static constexpr struct {
     const char* name;

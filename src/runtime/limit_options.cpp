@@ -178,7 +178,7 @@ void apply_limit(const char* option, Text said, Tag* tag, const Limits& limits) 
   TextWriter out(reason, sizeof reason - 1);
   put_bytes(out.put("no cgroup has a limit, so this is of the machine's memory, "), all);
   reason[out.used()] = 0;
-  complain(option, said, reason);
+  remark(option, said, reason);
 }
 
 void apply_faults() {
@@ -263,7 +263,7 @@ void apply_limits() {
   }
   if (out.used() == 0) return;
   strcpy(made + out.used(), is_cut ? ", and more" : "");
-  complain("TALLY_LIMITS", {"", 0}, made);
+  remark("TALLY_LIMITS", {"", 0}, made);
 }
 
 }  // namespace tally::core

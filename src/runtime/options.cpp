@@ -26,7 +26,21 @@ bool copy_path(Text value, char (&path)[kOptionPathMax]) {
   return true;
 }
 
-bool set_backend(Text value) { return value.is("os"); }
+bool set_abort_conf(Text value) {
+  if (!value.is("0") && !value.is("1")) return false;
+  options.abort_conf = value.is("1");
+  return true;
+}
+
+bool set_backend(Text value) {
+  for (const char* name : {"os", "libc", "jemalloc", "mimalloc"}) {
+    if (!value.is(name)) continue;
+    options.backend = name;
+    return true;
+  }
+  return false;
+}
+
 bool set_check(Text value) {
   if (!value.is("0") && !value.is("1")) return false;
   options.check = value.is("1");
@@ -102,7 +116,8 @@ struct Option {
   const char* accepts;
 };
 constexpr Option kOptions[] = {
-    {"backend", set_backend, "os"},
+    {"abort_conf", set_abort_conf, "0 or 1"},
+    {"backend", set_backend, "os, libc, jemalloc or mimalloc"},
     {"check", set_check, "0 or 1"},
     {"dump_path", set_dump_path, "a path of at most 511 bytes, in which %p is the process id"},
     {"dump_signal", set_dump_signal, "a signal, such as USR2 or 12"},

@@ -10,7 +10,9 @@
 namespace tally::core {
 namespace {
 
-void write_complaint(const char* prefix, Text what, const char* before, const char* reason) {
+constinit bool g_has_complained = false;
+
+void write_line(const char* prefix, Text what, const char* before, const char* reason) {
   char buffer[768];
   TextWriter out(buffer, sizeof buffer - 1);
   out.put("tally: ").put(prefix);
@@ -114,12 +116,18 @@ bool read_size(Text value, uint64_t* bytes) {
   return *bytes <= Account::kNoLimit;
 }
 
+void remark(const char* prefix, Text what, const char* text) { write_line(prefix, what, "", text); }
+
 void complain(const char* prefix, Text what, const char* reason) {
-  write_complaint(prefix, what, "", reason);
+  g_has_complained = true;
+  write_line(prefix, what, "", reason);
 }
 
 void complain_expected(const char* prefix, Text what, const char* accepts) {
-  write_complaint(prefix, what, "expected ", accepts);
+  g_has_complained = true;
+  write_line(prefix, what, "expected ", accepts);
 }
+
+bool has_complained() { return g_has_complained; }
 
 }  // namespace tally::core

@@ -27,8 +27,12 @@ bool read_number(Text value, uint64_t most, uint64_t* number);
 // "64M", "1.5G", "4096", "2GiB"; at most 64T.
 bool read_size(Text value, uint64_t* bytes);
 
-// "tally: <prefix><what>: <reason>" on stderr, a line.
+// "tally: <prefix><what>: <text>" on stderr, a line.
+void remark(const char* prefix, Text what, const char* text);
+// Likewise of what cannot be followed.
 void complain(const char* prefix, Text what, const char* reason);
 void complain_expected(const char* prefix, Text what, const char* accepts);
+// There was a complaint.
+bool has_complained();
 
 }  // namespace tally::core

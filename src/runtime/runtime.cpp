@@ -1,15 +1,25 @@
 // The life of the process: the first use, the constructor, fork, and the end.
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/backend.h"
 #include "base/check.h"
+#include "base/options.h"
+#include "base/text.h"
+#include "heap/free.h"
 #include "heap/thread.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
 #include "os/os.h"
 #include "runtime/limit_options.h"
 #include "runtime/options.h"
+#include "runtime/parse.h"
 #include "runtime/report.h"
 
 namespace tally::core {
 namespace {
+
+constexpr int kExConfig = 78;  // as in sysexits.h
 
 // ---- fork. The child must find every table whole, so the forking thread takes every lock first,
 // in the order in which they nest: tags, threads, each thread's own, central, metadata. (A fork in
@@ -29,17 +39,25 @@ void for_each_lock(Step step) {
   step(meta::lock);
 }
 
+// A backend has handlers too, which take its locks; ours come before those, so that nobody who has
+// one of ours waits for one of its. So the handlers are registered again when a backend was chosen,
+// and then the outer pair is the one that counts.
+constinit thread_local unsigned t_forks = 0;
+
 void before_fork() {
+  if (t_forks++ != 0) return;
   for_each_lock([](Lock& lock) { lock.acquire_for_fork(); });
   Lock::hold_all(true);
 }
 
 void after_fork_in_parent() {
+  if (--t_forks != 0) return;
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.release_after_fork(); });
 }
 
 void after_fork_in_child() {
+  if (--t_forks != 0) return;
   // The other threads are gone. What they wrote without a lock may be torn, so their heaps stay as
   // they are: nobody allocates from them, blocks are freed to them as ever, and a slab whose last
   // block comes back is released.
@@ -50,11 +68,39 @@ void after_fork_in_child() {
   let_go_of_stderr();
 }
 
+void register_fork_handlers() {
+  os::set_fork_hooks(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+bool is_malloc_ours() {
+  void* volatile p = malloc(1);
+  bool ours = find_block(p) != nullptr;
+  free(p);
+  return ours;
+}
+
+void choose_backend() {
+  Backend* backend = backend::find(options.backend);
+  if (backend == &backend::os) return;
+  if (backend->is_loaded()) {
+    backend::select(backend, is_malloc_ours());
+    register_fork_handlers();
+    return;
+  }
+  char reason[256];
+  TextWriter out(reason, sizeof reason - 1);
+  out.put("not loaded with the program: ").put(backend->how_to_load).put("; os instead");
+  reason[out.used()] = 0;
+  complain("TALLY_BACKEND=", {backend->name, strlen(backend->name)}, reason);
+}
+
 // 101 is the first priority that is not the implementation's: options hold before other
 // constructors run.
 __attribute__((constructor(101))) void on_load() {
   read_options();
+  choose_backend();
   apply_limits();
+  if (options.abort_conf && has_complained()) os::exit_process(kExConfig);
   prepare_report();
   RunningThread first;  // so that nothing of ours is left to do in the middle of the program
   prepare_dumps();
@@ -66,7 +112,7 @@ __attribute__((destructor(101))) void on_unload() { report_at_exit(); }
 
 void on_first_use() {
   start_threads();
-  os::set_fork_hooks(before_fork, after_fork_in_parent, after_fork_in_child);
+  register_fork_handlers();
 }
 
 }  // namespace tally::core

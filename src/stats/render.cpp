@@ -279,6 +279,9 @@ void render_json(const tally_snapshot_t& snapshot, TextWriter& out) {
       process.number("mapped_bytes", snapshot.process.mapped_bytes);
       process.number("metadata_bytes", snapshot.process.metadata_bytes);
       process.number("foreign_frees", snapshot.process.foreign_frees);
+      process.number("backend_bytes", snapshot.process.backend_bytes);
+      process.number("backend_chunks", snapshot.process.backend_chunks);
+      process.number("backend_surplus_bytes", snapshot.process.backend_surplus_bytes);
     }
     object.key("tags").put('[');
     for (uint64_t i = 0; i < snapshot.tag_count; ++i) {
@@ -309,6 +312,9 @@ void render_table(const tally_snapshot_t& snapshot, TextWriter& out) {
   put_bytes(out.put("resident "), snapshot.process.rss_bytes);
   put_bytes(out.put(", mapped "), snapshot.process.mapped_bytes);
   put_bytes(out.put(", metadata "), snapshot.process.metadata_bytes);
+  if (snapshot.process.backend_surplus_bytes != 0) {
+    put_bytes(out.put(", the backend holds besides "), snapshot.process.backend_surplus_bytes);
+  }
   if (snapshot.process.foreign_frees != 0) {
     out.put(", foreign frees ").number(snapshot.process.foreign_frees);
   }

@@ -329,7 +329,8 @@ tally_snapshot_t* take_snapshot() {
   snapshot.size = sizeof snapshot;
   snapshot.version = TALLY_STATS_VERSION;
   snapshot.pid = os::process_id();
-  snapshot.backend = backend::name();
+  const Backend* backend = backend::selected();
+  snapshot.backend = backend->name;
   snapshot.tags = rows;
   snapshot.classes = classes;
   for (uint32_t id = 0; id < layout.tags; ++id) {
@@ -355,6 +356,9 @@ tally_snapshot_t* take_snapshot() {
   snapshot.process.mapped_bytes = backend::held_bytes();
   snapshot.process.metadata_bytes = meta::footprint.now.load(std::memory_order_relaxed);
   snapshot.process.foreign_frees = foreign_count();
+  snapshot.process.backend_bytes = backend->taken.load(std::memory_order_relaxed);
+  snapshot.process.backend_chunks = chunk_count();
+  snapshot.process.backend_surplus_bytes = backend::surplus_bytes();
   return &snapshot;
 }
 

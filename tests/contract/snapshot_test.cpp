@@ -36,7 +36,9 @@ TEST(Snapshot, SaysWhatItIs) {
   EXPECT_EQ(snapshot.s->size, sizeof(tally_snapshot_t));
   EXPECT_EQ(snapshot.s->version, uint32_t{TALLY_STATS_VERSION});
   EXPECT_EQ(snapshot.s->pid, getpid());
-  EXPECT_STREQ(snapshot.s->backend, "os");
+  EXPECT_STREQ(snapshot.s->backend, backend_name());
+  EXPECT_LE(snapshot.s->process.backend_bytes, snapshot.s->process.mapped_bytes);
+  EXPECT_GE(snapshot.s->process.mapped_bytes, snapshot.s->process.backend_chunks * 4 * 1024 * 1024);
   tally_snapshot_free(nullptr);
 }
 

@@ -9,11 +9,20 @@ import sys
 QUIET, DOUBLE_FREE = sys.argv[1], sys.argv[2]
 LIBRARY = sys.argv[3] if len(sys.argv) > 3 else None
 
-KNOWN = ("unknown option (known: backend, check, dump_path, dump_signal, fault, limit, limits, log, on_corruption, "
-         "purge_ms, report, reserve, thp)")
+KNOWN = ("unknown option (known: abort_conf, backend, check, dump_path, dump_signal, fault, limit, limits, log, "
+         "on_corruption, purge_ms, report, reserve, thp)")
 PURGE = "expected milliseconds, 0 to 3600000"
 CORRUPTION = "expected abort or report"
-BACKEND = "expected os"
+BACKEND = "expected os, libc, jemalloc or mimalloc"
+
+
+def missing(name, package, library):
+    return (f"TALLY_BACKEND={name}: not loaded with the program: install {package}, and start the program by tally run "
+            f"--backend={name} or with {library} behind libtally.so in LD_PRELOAD; os instead")
+
+
+NO_JEMALLOC = missing("jemalloc", "libjemalloc2", "libjemalloc.so.2")
+NO_MIMALLOC = missing("mimalloc", "libmimalloc2.0", "libmimalloc.so.2")
 REPORT = "expected 0, 1, or a path, in which %p is the process id"
 SIGNAL = "expected a signal, such as USR2 or 12"
 
@@ -35,6 +44,12 @@ CASES = [
     ({"TALLY_ON_CORRUPTION": "x"}, [f"TALLY_ON_CORRUPTION=x: {CORRUPTION}"]),
     ({"TALLY_ON_CORRUPTION": "reporting"}, [f"TALLY_ON_CORRUPTION=reporting: {CORRUPTION}"]),
     ({"TALLY_BACKEND": "os"}, []),
+    ({"TALLY_BACKEND": "libc"}, []),
+    ({"TALLY_BACKEND": "jemalloc"}, [NO_JEMALLOC]),
+    ({"TALLY_CONF": "backend:mimalloc"}, [NO_MIMALLOC]),
+    ({"TALLY_BACKEND": "jemalloc", "TALLY_CONF": "backend:x"}, [f"TALLY_CONF backend:x: {BACKEND}", NO_JEMALLOC]),
+    ({"TALLY_ABORT_CONF": "0"}, []),
+    ({"TALLY_ABORT_CONF": "yes"}, ["TALLY_ABORT_CONF=yes: expected 0 or 1"]),
     ({"TALLY_THP": "never"}, []),
     ({"TALLY_THP": "auto"}, []),
     ({"TALLY_CONF": "thp:always"}, []),
@@ -81,7 +96,13 @@ def expect(condition, what):
         print("failed:", what)
 
 
+EX_CONFIG = 78  # sysexits.h
+
 for env, said in CASES:
+    # All is said first.
+    code, stderr = run(QUIET, **(env | {"TALLY_ABORT_CONF": env.get("TALLY_ABORT_CONF", "1")}))
+    expect(sorted(stderr.splitlines()) == sorted("tally: " + line for line in said), f"{env}, abort_conf: said {stderr!r}")
+    expect(code == (EX_CONFIG if said and "TALLY_ABORT_CONF" not in env else 0), f"{env}, abort_conf: exit {code}")
     for args in [(), ("fork",)]:  # said once, not by every child again
         code, stderr = run(QUIET, *args, **env)
         expect(code == 0, f"{env} {args}: exit {code}")
@@ -98,6 +119,14 @@ for value in ["x" * 10000, "\x1b[31m", "%s%n", "a\nb"]:
 for value in [",", ",,", "foo", ":", "foo:", ":1", "purge_ms", "purge_ms:", "x" * 100000 + ":1", "a:b:c"]:
     code, _ = run(QUIET, TALLY_CONF=value)
     expect(code == 0, f"TALLY_CONF={value[:20]!r}: exit {code}")
+
+# What is no mistake does not end the program.
+code, stderr = run(QUIET, TALLY_ABORT_CONF="1", TALLY_LIMITS="options/test=1G")
+expect(code == 0 and "made /options/test" in stderr, f"a tag made for a limit: exit {code}, {stderr!r}")
+for env in [{"TALLY_CONF": "abort_conf:1,foo:2"}, {"TALLY_FAULT": "x:nth=", "TALLY_ABORT_CONF": "1"},
+            {"TALLY_LIMITS": "a//b=1G", "TALLY_ABORT_CONF": "1"}]:
+    code, stderr = run(QUIET, **env)
+    expect(code == EX_CONFIG, f"{env}: exit {code}, {stderr!r}")
 
 # Which value wins is seen by what a double free does: TALLY_<OPTION> over TALLY_CONF, the default over nonsense.
 ABORTS = [

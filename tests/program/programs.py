@@ -12,6 +12,9 @@ import snapshot_schema
 
 SKIPPED = 77
 LIBRARY = os.path.abspath(sys.argv[2])
+# Of which the test runs, and the library that has it, if any.
+BACKEND = os.environ.get("TALLY_TEST_BACKEND", "os")
+PRELOAD = " ".join(filter(None, [LIBRARY, os.environ.get("TALLY_TEST_BACKEND_LIBRARY")]))
 
 
 def need(*programs):
@@ -38,7 +41,8 @@ class Tally:
         os.mkdir(self.folder)
 
     def environment(self, **more):
-        return plain_environment(LD_PRELOAD=LIBRARY, TALLY_REPORT=os.path.join(self.folder, "%p.json"), **more)
+        return plain_environment(LD_PRELOAD=PRELOAD, TALLY_BACKEND=BACKEND,
+                                 TALLY_REPORT=os.path.join(self.folder, "%p.json"), **more)
 
     def reports(self):
         found = {}
@@ -46,6 +50,7 @@ class Tally:
             with open(path, "rb") as file:
                 doc = snapshot_schema.parse(file.read())
             assert os.path.basename(path) == f"{doc['pid']}.json", path
+            assert doc["backend"] == BACKEND, f"{path}: backend {doc['backend']}, not {BACKEND}"
             found[doc["pid"]] = doc
         return found
 

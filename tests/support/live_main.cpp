@@ -1,8 +1,9 @@
-// main of the GoogleTest programs: a test that ran on the C library's malloc by mistake proves
-// nothing.
+// main of the GoogleTest programs: a test that ran on the C library's malloc, or another backend,
+// by mistake proves nothing.
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstring>
 
 #include "tally_test.h"
 
@@ -15,5 +16,11 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "malloc or operator new is not Tally's here\n");
     return 1;
   }
+  tally_snapshot_t* snapshot = tally_snapshot();
+  if (std::strcmp(snapshot->backend, backend_name()) != 0) {
+    std::fprintf(stderr, "the backend is %s\n", snapshot->backend);
+    return 1;
+  }
+  tally_snapshot_free(snapshot);
   return RUN_ALL_TESTS();
 }

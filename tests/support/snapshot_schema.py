@@ -5,7 +5,8 @@ import sys
 UINT = "uint"
 ANY_OF = {"uint": lambda v: type(v) is int and 0 <= v < 1 << 60, "str": lambda v: type(v) is str}
 
-PROCESS = ["rss_bytes", "live_bytes", "footprint_bytes", "mapped_bytes", "metadata_bytes", "foreign_frees"]
+PROCESS = ["rss_bytes", "live_bytes", "footprint_bytes", "mapped_bytes", "metadata_bytes", "foreign_frees",
+           "backend_bytes", "backend_chunks", "backend_surplus_bytes"]
 TAG_COUNTS = [
     "live_bytes", "live_blocks", "footprint_bytes", "peak_footprint_bytes", "alloc_count", "free_count",
     "requested_bytes", "charged_bytes", "held_bytes", "pressure_ms", "pressure_count", "refused_count", "waited_count",
@@ -44,7 +45,7 @@ def parse(data):
         require(key in doc, "lacks", key)
     require(type(doc["version"]) is int and doc["version"] >= 1, "version", doc["version"])
     require(type(doc["pid"]) is int and doc["pid"] > 0, "pid", doc["pid"])
-    require(doc["backend"] == "os", "backend", doc["backend"])
+    require(doc["backend"] in ("os", "libc", "jemalloc", "mimalloc"), "backend", doc["backend"])
     uints("process", doc["process"], PROCESS)
 
     by_id = {}

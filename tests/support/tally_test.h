@@ -82,6 +82,12 @@ static inline void* opaque_pointer(void* p) {
   return v;
 }
 
+/* Which backend the test was started over. */
+static inline const char* backend_name(void) {
+  const char* name = getenv("TALLY_BACKEND");
+  return name == NULL ? "os" : name;
+}
+
 /* Field `index` of /proc/self/statm in bytes: 0 is the address space, 1 what is resident. */
 static inline size_t statm_bytes(int index) {
   char text[256];

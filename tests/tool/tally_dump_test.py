@@ -38,7 +38,8 @@ def block_class(tag, size, live, capacity, slabs, footprint):
 DUMP = {
     "version": 2, "pid": 4711, "backend": "os",
     "process": {"rss_bytes": 40 * MIB, "live_bytes": 25 * MIB, "footprint_bytes": 33 * MIB,
-                "mapped_bytes": 64 * MIB, "metadata_bytes": MIB // 2, "foreign_frees": 3},
+                "mapped_bytes": 64 * MIB, "metadata_bytes": MIB // 2, "foreign_frees": 3,
+                "backend_surplus_bytes": MIB},
     "tags": [tag(0, "/", None, MIB, 100, 2 * MIB, 3 * MIB, 1000, 9 * MIB),
              tag(1, "/cache", 0, 0, 0, 0, 64 * 1024, 7, 5000)
              | {"held_bytes": 30 * MIB, "soft_limit_bytes": 16 * MIB, "pressure": "soft", "pressure_ms": 250,
@@ -60,7 +61,7 @@ TAG                LIVE  BLOCKS  FOOTPRINT      PEAK  ALLOCS  FREES  REQUESTED
 total          24.5 MiB    5991   32.5 MiB              7010   1019   33.5 MiB
 limit of /cache/blocks: holds 30.0 MiB of 32.0 MiB, pressure normal, in all 0 ms, refused 2
 limit of /cache: holds 30.0 MiB, soft limit 16.0 MiB, pressure soft, in all 250 ms, waited 1
-resident 40.0 MiB, mapped 64.0 MiB, metadata 512 KiB, foreign frees 3
+resident 40.0 MiB, mapped 64.0 MiB, metadata 512 KiB, the backend holds besides 1.00 MiB, foreign frees 3
 
 Fragmentation: blocks by size, the most free room in slabs first
 TAG            SIZE  LIVE/CAPACITY  OCCUPANCY      FREE  SLABS  FOOTPRINT

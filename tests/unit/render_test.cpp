@@ -57,7 +57,10 @@ class RenderTest : public testing::Test {
                          .footprint_bytes = 3,
                          .mapped_bytes = 1048576,
                          .metadata_bytes = 5,
-                         .foreign_frees = 6};
+                         .foreign_frees = 6,
+                         .backend_bytes = 7,
+                         .backend_chunks = 8,
+                         .backend_surplus_bytes = 9};
     snapshot_.tag_count = 2;
     snapshot_.tags = tags_;
     snapshot_.class_count = 1;
@@ -92,7 +95,8 @@ TEST_F(RenderTest, Json) {
   EXPECT_EQ(
       rendered(render_json),
       "{\"version\":1,\"pid\":42,\"backend\":\"os\",\"process\":{\"rss_bytes\":1,\"live_bytes\":2,"
-      "\"footprint_bytes\":3,\"mapped_bytes\":1048576,\"metadata_bytes\":5,\"foreign_frees\":6},"
+      "\"footprint_bytes\":3,\"mapped_bytes\":1048576,\"metadata_bytes\":5,\"foreign_frees\":6,"
+      "\"backend_bytes\":7,\"backend_chunks\":8,\"backend_surplus_bytes\":9},"
       "\"tags\":[\n"
       "{\"id\":0,\"name\":\"/\",\"parent\":null,\"live_bytes\":1536,\"live_blocks\":3,"
       "\"footprint_bytes\":4096,\"peak_footprint_bytes\":8192,\"alloc_count\":10,\"free_count\":7,"
@@ -227,19 +231,22 @@ TEST_F(RenderTest, TheTableIsThatOfTallyDump) {
   snapshot_.process.mapped_bytes = 64 * kMiB;
   snapshot_.process.metadata_bytes = kMiB / 2;
   snapshot_.process.foreign_frees = 3;
-  EXPECT_EQ(rendered(render_table),
-            "tally: process 4711, backend os: where the memory is\n"
-            "TAG                LIVE  BLOCKS  FOOTPRINT      PEAK  ALLOCS  FREES  REQUESTED\n"
-            "/cache/blocks  23.0 MiB    5888   30.0 MiB  31.0 MiB    6000    112   24.0 MiB\n"
-            "/              1.00 MiB     100   2.00 MiB  3.00 MiB    1000    900   9.00 MiB\n"
-            "/tally          512 KiB       3    512 KiB   512 KiB       3      0    512 KiB\n"
-            "/cache            0 B         0      0 B    64.0 KiB       7      7   4.88 KiB\n"
-            "total          24.5 MiB    5991   32.5 MiB              7010   1019   33.5 MiB\n"
-            "limit of /cache/blocks: holds 30.0 MiB of 32.0 MiB, pressure normal, in all 0 ms, "
-            "refused 2\n"
-            "limit of /cache: holds 30.0 MiB, soft limit 16.0 MiB, pressure soft, in all 250 ms, "
-            "waited 1\n"
-            "resident 40.0 MiB, mapped 64.0 MiB, metadata 512 KiB, foreign frees 3\n");
+  snapshot_.process.backend_surplus_bytes = kMiB;
+  EXPECT_EQ(
+      rendered(render_table),
+      "tally: process 4711, backend os: where the memory is\n"
+      "TAG                LIVE  BLOCKS  FOOTPRINT      PEAK  ALLOCS  FREES  REQUESTED\n"
+      "/cache/blocks  23.0 MiB    5888   30.0 MiB  31.0 MiB    6000    112   24.0 MiB\n"
+      "/              1.00 MiB     100   2.00 MiB  3.00 MiB    1000    900   9.00 MiB\n"
+      "/tally          512 KiB       3    512 KiB   512 KiB       3      0    512 KiB\n"
+      "/cache            0 B         0      0 B    64.0 KiB       7      7   4.88 KiB\n"
+      "total          24.5 MiB    5991   32.5 MiB              7010   1019   33.5 MiB\n"
+      "limit of /cache/blocks: holds 30.0 MiB of 32.0 MiB, pressure normal, in all 0 ms, "
+      "refused 2\n"
+      "limit of /cache: holds 30.0 MiB, soft limit 16.0 MiB, pressure soft, in all 250 ms, "
+      "waited 1\n"
+      "resident 40.0 MiB, mapped 64.0 MiB, metadata 512 KiB, the backend holds besides 1.00 MiB, "
+      "foreign frees 3\n");
 }
 
 TEST_F(RenderTest, NoLineEndsInBlanks) {
@@ -247,6 +254,7 @@ TEST_F(RenderTest, NoLineEndsInBlanks) {
     tags_[0].own.requested_bytes = tags_[1].own.requested_bytes = bytes;
     snapshot_.process.metadata_bytes = snapshot_.process.mapped_bytes = bytes;
     snapshot_.process.foreign_frees = 0;
+    snapshot_.process.backend_surplus_bytes = 0;
     std::string text = rendered(render_table);
     EXPECT_EQ(text.find(" \n"), std::string::npos) << text;
     EXPECT_EQ(text.find(" ,"), std::string::npos) << text;
