@@ -1,0 +1,20 @@
+// What the kernel and the dynamic linker will make of a file.
+#pragma once
+
+#include <string>
+
+namespace tally::tool {
+
+// The file that execvp(name) would run. Throws Failure: kNotFound if there is none, kCannotRun if
+// it may not be run.
+std::string find_program(const std::string& name);
+
+// Throws Failure (kConfiguration) if LD_PRELOAD cannot work in the program, or, if it is a script,
+// in its interpreter: it is statically linked, has raised rights, or is for another machine. What
+// cannot be read or understood passes, as it may run well.
+void require_preloadable(const std::string& program);
+
+// Whether the dynamic linker could load the file into a program of the same kind as this one.
+bool is_shared_library(const std::string& path);
+
+}  // namespace tally::tool

@@ -1,0 +1,89 @@
+// tally COMMAND: everything that is done with Tally from a shell.
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <string>
+
+#include "commands.h"
+#include "failure.h"
+#include "tally/tally.h"
+
+namespace tally::tool {
+namespace {
+
+struct Command {
+  const char* name;
+  int (*run)(int argc, char** argv);
+  const char* summary;
+};
+constexpr Command kCommands[] = {
+    {"run", run, "runs a program with Tally as its malloc"},
+};
+
+const Command* find(const char* name) {
+  for (const Command& command : kCommands) {
+    if (strcmp(name, command.name) == 0) return &command;
+  }
+  return nullptr;
+}
+
+void print_usage(FILE* out) {
+  fputs("usage: tally COMMAND [ARG...]\n\n", out);
+  for (const Command& command : kCommands) {
+    fprintf(out, "  %-10s %s\n", command.name, command.summary);
+  }
+  fputs(
+      "  help       this text; `tally help COMMAND` and `tally COMMAND --help` are about one\n"
+      "  --version  the version\n",
+      out);
+}
+
+int complain_of_unknown(const char* name) {
+  std::string known;
+  for (const Command& command : kCommands) known += std::string(command.name) + ", ";
+  fprintf(stderr, "tally: unknown command '%s': the commands are %shelp\n", name, known.c_str());
+  return kUsage;
+}
+
+int run_command(const char* name, int argc, char** argv) {
+  const Command* command = find(name);
+  if (command == nullptr) return complain_of_unknown(name);
+  try {
+    return command->run(argc, argv);
+  } catch (const Failure& failure) {
+    fprintf(stderr, "tally %s: %s\n", name, failure.what());
+    return failure.status();
+  } catch (const std::exception& error) {  // no memory, a folder that cannot be read, ...
+    fprintf(stderr, "tally %s: %s\n", name, error.what());
+    return kConfiguration;
+  }
+}
+
+bool is_one_of(const char* text, const char* one, const char* two, const char* three) {
+  return strcmp(text, one) == 0 || strcmp(text, two) == 0 || strcmp(text, three) == 0;
+}
+
+int main_of(int argc, char** argv) {
+  if (argc < 2) {
+    print_usage(stderr);
+    return kUsage;
+  }
+  const char* name = argv[1];
+  if (strcmp(name, "--version") == 0) {
+    printf("tally %d.%d.%d\n", TALLY_VERSION_MAJOR, TALLY_VERSION_MINOR, TALLY_VERSION_PATCH);
+    return 0;
+  }
+  if (!is_one_of(name, "help", "--help", "-h")) return run_command(name, argc - 1, argv + 1);
+  if (argc == 2) {
+    print_usage(stdout);
+    return 0;
+  }
+  char help[] = "--help";
+  char* arguments[] = {argv[2], help, nullptr};
+  return run_command(argv[2], 2, arguments);
+}
+
+}  // namespace
+}  // namespace tally::tool
+
+int main(int argc, char** argv) { return tally::tool::main_of(argc, argv); }
