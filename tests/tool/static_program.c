@@ -1,0 +1,2 @@
+// Linked with -static.
+int main(void) { return 0; }

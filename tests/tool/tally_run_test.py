@@ -1,0 +1,468 @@
+#!/usr/bin/env python3
+"""`tally run`: what it passes through, what it sets, and each of its messages with its exit status.
+
+usage: tally_run_test.py TALLY LIBRARY STATIC_PROGRAM
+"""
+
+import ctypes.util
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import unittest
+
+TALLY, LIBRARY, STATIC_PROGRAM = (os.path.realpath(path) for path in sys.argv[1:4])
+TRUE = shutil.which("true")
+MIB = 1024 * 1024
+NOBODY = 65534
+USAGE = "; tally run --help shows how it is used"
+
+# Prints the paths of what is loaded, in the order in which a symbol is looked for.
+LOADED = """
+import ctypes
+class Info(ctypes.Structure):
+    _fields_ = [("address", ctypes.c_void_p), ("name", ctypes.c_char_p)]
+@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Info), ctypes.c_size_t, ctypes.c_void_p)
+def show(info, size, data):
+    print(info.contents.name.decode())
+    return 0
+ctypes.CDLL(None).dl_iterate_phdr(show, None)
+"""
+
+
+class ToolTest(unittest.TestCase):
+    maxDiff = None
+    tool = TALLY
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = os.path.realpath(folder.name)
+        os.chmod(self.folder, 0o755)
+        self.env = {k: v for k, v in os.environ.items()
+                    if not k.startswith("TALLY_") and k not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def write(self, name, text, mode=0o755):
+        with open(self.path(name), "w", encoding="utf-8") as out:
+            out.write(text)
+        os.chmod(self.path(name), mode)
+        return self.path(name)
+
+    def call(self, *args, environment=None, **more):
+        done = subprocess.run([self.tool, *args], env={**self.env, **(environment or {})}, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=60, text=True, **more)
+        return done.stdout, done.stderr, done.returncode
+
+    def run_quietly(self, *args, **more):
+        """What the program printed; it must end well and nothing may be said."""
+        out, err, status = self.call("run", "--quiet", *args, **more)
+        self.assertEqual((err, status), ("", 0))
+        return out
+
+    def fails(self, status, message, *args, **more):
+        self.assertEqual(self.call("run", *args, **more), ("", f"tally run: {message}\n", status))
+
+    def variable(self, name, *args, **more):
+        """What the program finds in its environment."""
+        return self.call("run", *args, "printenv", name, **more)[0].rstrip("\n")
+
+
+class PassesThrough(ToolTest):
+    def test_the_exit_status(self):
+        for status in 0, 1, 2, 78, 127, 255:
+            self.assertEqual(self.call("run", "--quiet", "sh", "-c", f"exit {status}"), ("", "", status))
+
+    def test_death_by_a_signal(self):
+        for number in signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV:
+            self.assertEqual(self.call("run", "--quiet", "sh", "-c", f"kill -{int(number)} $$")[2], -number)
+        out = subprocess.run(["sh", "-c", f"'{TALLY}' run --quiet sh -c 'kill -9 $$'; echo $?"], env=self.env,
+                             capture_output=True, text=True, timeout=60).stdout
+        self.assertEqual(out, "137\n")
+
+    def test_signals_and_the_process_id(self):
+        code = "\n".join(["import os, signal, time",
+                          "def end(number, frame): os.write(1, b'got %d\\n' % number); os._exit(3)",
+                          "signal.signal(signal.SIGTERM, end); signal.signal(signal.SIGINT, end)",
+                          "os.write(1, b'%d\\n' % os.getpid())",
+                          "time.sleep(60)"])
+        for number in signal.SIGTERM, signal.SIGINT:
+            with subprocess.Popen([TALLY, "run", "--quiet", sys.executable, "-c", code], env=self.env,
+                                  stdout=subprocess.PIPE, text=True) as child:
+                self.addCleanup(child.kill)
+                self.assertEqual(child.stdout.readline(), f"{child.pid}\n")
+                child.send_signal(number)
+                self.assertEqual(child.stdout.readline(), f"got {int(number)}\n")
+                self.assertEqual(child.wait(60), 3)
+
+    def test_stdin_stdout_and_stderr(self):
+        out, err, status = self.call("run", "--quiet", "sh", "-c", "cat; echo said >&2", input="a line\n")
+        self.assertEqual((out, err, status), ("a line\n", "said\n", 0))
+
+    def test_the_terminal(self):
+        ours, its = pty.openpty()
+        self.addCleanup(os.close, ours)
+        self.addCleanup(os.close, its)
+        self.assertEqual(self.run_quietly("sh", "-c", "test -t 0 && echo yes", stdin=its), "yes\n")
+
+    def test_arguments(self):
+        odd = ["", "--help", "--limit", "-x", "--", "[a,b]", "two words", "--report="]
+        show = "import sys; print(sys.argv[1:])"
+        for options in [], ["--"], ["--limit", "1G"], ["--limit=1G", "--"], ["--limit", "1G", "--option", "thp=never"]:
+            self.assertEqual(self.run_quietly(*options, sys.executable, "-c", show, *odd), f"{odd}\n")
+        self.assertEqual(self.run_quietly("--", "sh", "-c", "echo $0", "--", "x"), "--\n")
+
+    def test_no_descriptor_is_left_open(self):
+        show = "import os; print(len(os.listdir('/proc/self/fd')))"
+        self.assertEqual(self.run_quietly(sys.executable, "-c", show), "4\n")  # the folder's is one
+        done = self.call("run", "--quiet", "--backend=mimalloc", sys.executable, "-c", show)
+        self.assertEqual((done[0], done[2]), ("4\n", 0))
+
+
+class Finds(ToolTest):
+    def test_programs_as_execvp_does(self):
+        os.mkdir(self.path("first"))
+        os.mkdir(self.path("prog"))  # a folder is none
+        self.write("first/prog", "#!/bin/sh\n", 0o644)
+        self.fails(126, "prog: Permission denied", "prog", environment={"PATH": self.path("first")})
+        self.write("prog2", "#!/bin/sh\necho two $0\n")
+        os.mkdir(self.path("second"))
+        self.write("second/prog", "#!/bin/sh\necho $0\n")
+        path = ":".join([self.path("nowhere"), self.path("first"), self.folder, self.path("second")])
+        self.assertEqual(self.run_quietly("prog", environment={"PATH": path}), self.path("second/prog") + "\n")
+        # An empty folder is the current one.
+        self.assertEqual(self.run_quietly("prog2", environment={"PATH": "/nowhere:"}, cwd=self.folder),
+                         "two ./prog2\n")
+        self.assertEqual(self.run_quietly("./prog2", cwd=self.folder), "two ./prog2\n")
+
+    def test_no_path_is_the_usual_one(self):
+        environment = {k: v for k, v in self.env.items() if k != "PATH"}
+        done = subprocess.run([TALLY, "run", "--quiet", "true"], env=environment, capture_output=True, timeout=60)
+        self.assertEqual((done.stderr, done.returncode), (b"", 0))
+
+    def test_what_cannot_be_run(self):
+        self.fails(127, "no-such-program: not found in PATH", "no-such-program", environment={"PATH": self.folder})
+        self.fails(127, "./no-such-program: No such file or directory", "./no-such-program")
+        self.fails(127, "'': No such file or directory", "")
+        self.fails(126, f"{self.folder}: Permission denied", self.folder)
+        self.fails(126, f"{TRUE}/x: Not a directory", f"{TRUE}/x")
+        path = self.write("plain", "text", 0o644)
+        self.fails(126, f"{path}: Permission denied", path)
+        path = self.write("script", "#!/no/such/interpreter\n")
+        self.fails(127, f"{path}: No such file or directory", path)
+        path = self.write("script", f"#!{self.path('plain')}\n")
+        self.fails(126, f"{path}: Permission denied", path)
+
+    def test_scripts(self):
+        path = self.write("script", "#!/bin/sh -u\necho $LD_PRELOAD $1\n")
+        self.assertEqual(self.run_quietly(path, "x"), f"{LIBRARY} x\n")
+        path = self.write("headless", "echo $LD_PRELOAD $1\n")  # execvp gives it to sh
+        self.assertEqual(self.run_quietly(path, "x"), f"{LIBRARY} x\n")
+        path = self.write("by_static", f"#! {STATIC_PROGRAM} x\n")
+        self.fails(78, f"{path}: its interpreter {STATIC_PROGRAM} is statically linked: nothing can be preloaded into "
+                   "it; link it with tally::malloc (libtally_malloc.a)", path)
+
+    def test_static_programs(self):
+        self.fails(78, f"{STATIC_PROGRAM} is statically linked: nothing can be preloaded into it; link it with "
+                   "tally::malloc (libtally_malloc.a)", STATIC_PROGRAM)
+
+    def edited_program(self, offset, byte):
+        path = self.path("edited")
+        shutil.copy(TRUE, path)
+        with open(path, "r+b") as program:
+            program.seek(offset)
+            program.write(bytes([byte]))
+        return path
+
+    def test_programs_of_another_kind(self):
+        path = self.edited_program(4, 1)  # EI_CLASS
+        self.fails(78, f"{path} is a 32-bit program: this Tally cannot be loaded into it", path)
+        path = self.edited_program(18, 8)  # e_machine: MIPS
+        self.fails(78, f"{path} is for another processor: this Tally cannot be loaded into it", path)
+
+    def test_a_damaged_program_is_the_kernels_matter(self):
+        path = self.write("cut", "\x7fELF\nexit 5\n")  # execvp gives to sh what the kernel does not know
+        self.assertEqual(self.call("run", "--quiet", path)[2], 5)
+
+    def test_raised_rights(self):
+        message = " has raised rights (setuid, setgid or capabilities): the dynamic linker ignores LD_PRELOAD for it"
+        if os.geteuid() != 0:
+            path = shutil.which("su") or self.skipTest("needs root, or su")
+            self.fails(78, path + message, path)
+            return
+        path = self.path("raised")
+        shutil.copy(TRUE, path)
+        for user, group, mode in (NOBODY, 0, 0o4755), (0, NOBODY, 0o2755):
+            os.chown(path, user, group)
+            os.chmod(path, mode)
+            self.fails(78, path + message, path)
+        # These raise nothing: the rights are the user's own already, and a group that may not run it.
+        for user, group, mode in (0, NOBODY, 0o4755), (NOBODY, 0, 0o2755), (0, NOBODY, 0o2745):
+            os.chown(path, user, group)
+            os.chmod(path, mode)
+            self.assertEqual(self.run_quietly(path), "")
+
+    def test_capabilities(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        path = self.path("capable")
+        shutil.copy(TRUE, path)
+        try:  # CAP_NET_RAW, permitted and effective
+            os.setxattr(path, "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+        except OSError as error:
+            self.skipTest(f"no capabilities here: {error}")
+        self.assertEqual(self.run_quietly(path), "")
+        self.tool = shutil.copy(TALLY, self.path("tally"))  # where anyone may run it
+        self.fails(78, path + " has raised rights (setuid, setgid or capabilities): the dynamic linker ignores "
+                   "LD_PRELOAD for it", path, user=NOBODY)
+
+
+class FindsTheLibrary(ToolTest):
+    def install(self, *folders):
+        """A copy of the tool in the last folder."""
+        folder = self.path(*folders)
+        os.makedirs(folder)
+        self.tool = shutil.copy(TALLY, os.path.join(folder, "tally"))
+        return os.path.dirname(folder)
+
+    def test_beside_itself(self):
+        root = self.install("usr", "bin")
+        arch = sysconfig.get_config_var("MULTIARCH")
+        places = [f"{root}/lib/libtally.so", f"{root}/{'lib/' + arch if arch else 'lib64'}/libtally.so",
+                  f"{root}/bin/libtally.so"]
+        self.fails(78, "libtally.so was not found; looked for\n    " + "\n    ".join(places) +
+                   "\nname it by --library PATH or TALLY_LIBRARY=PATH", "true")
+        for place in reversed(places):
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            shutil.copy(LIBRARY, place)
+            self.assertEqual(self.variable("LD_PRELOAD", "--quiet"), place)
+        os.symlink(self.tool, self.path("link"))
+        self.tool = self.path("link")
+        self.assertEqual(self.variable("LD_PRELOAD", "--quiet"), places[0])
+
+    def test_by_name(self):
+        self.install("bin")
+        for name in "a.so", "b.so":
+            shutil.copy(LIBRARY, self.path(name))
+        environment = {"TALLY_LIBRARY": self.path("a.so")}
+        show = ["sh", "-c", "echo $LD_PRELOAD $TALLY_LIBRARY"]
+        self.assertEqual(self.run_quietly(*show, environment=environment), self.path("a.so") + "\n")
+        self.assertEqual(self.run_quietly("--library", self.path("b.so"), *show, environment=environment),
+                         self.path("b.so") + "\n")
+        self.assertEqual(self.run_quietly("--library=b.so", *show, cwd=self.folder), self.path("b.so") + "\n")
+        self.assertEqual(self.run_quietly("--library=bin/../b.so", *show, cwd=self.folder),
+                         self.path("bin/../b.so") + "\n")
+
+    def test_what_cannot_be_preloaded(self):
+        self.fails(78, "/no/such.so: no such library", "--library", "/no/such.so", "true")
+        text = self.write("text", "INPUT(libtally.a)")
+        self.fails(78, f"{text}: not a shared library for this kind of machine", "--library", text, "true")
+        self.fails(78, f"{text}: not a shared library for this kind of machine", "true",
+                   environment={"TALLY_LIBRARY": text})
+        self.fails(78, f"{self.folder}: not a shared library for this kind of machine", "--library", self.folder,
+                   "true")
+        for name in "two words", "a:b":
+            root = self.install(name, "bin")
+            os.mkdir(os.path.join(root, "lib"))
+            path = shutil.copy(LIBRARY, os.path.join(root, "lib", "libtally.so"))
+            message = (f"{path}: LD_PRELOAD cannot name a path with a space or a colon, for it takes either to "
+                       "separate two libraries")
+            self.fails(78, message, "true")
+            self.fails(78, message, "--library", path, "true")
+
+
+class Sets(ToolTest):
+    def test_the_table_at_the_end(self):
+        out, err, status = self.call("run", sys.executable, "-c", "import os; print(os.getpid())")
+        self.assertEqual(status, 0)
+        lines = err.splitlines()
+        self.assertEqual(lines[0], f"tally: process {out.strip()}, backend os: where the memory is")
+        self.assertEqual(lines[1].split(), "TAG LIVE BLOCKS FOOTPRINT PEAK ALLOCS FREES REQUESTED".split())
+        self.assertGreater(int(next(line.split()[-4] for line in lines if line.startswith("total"))), 100)
+
+    def test_a_report_by_the_library_that_lives_in_the_program(self):
+        code = "import os, time; held = bytes(8 << 20); os.chdir('/'); print(os.getpid())"
+        out = self.call("run", "--report", "heap-%p.json", sys.executable, "-c", code, cwd=self.folder)
+        self.assertEqual((out[1], out[2]), ("", 0))
+        with open(self.path(f"heap-{out[0].strip()}.json"), encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertEqual(str(report["pid"]), out[0].strip())
+        root = next(tag for tag in report["tags"] if tag["name"] == "/")
+        self.assertGreater(root["alloc_count"], 100)
+        self.assertGreater(root["peak_footprint_bytes"], 8 * MIB)
+        self.assertEqual(self.variable("TALLY_REPORT", "--report", "1", cwd=self.folder), self.path("1"))
+
+    def test_no_table(self):
+        self.assertEqual(self.call("run", "--quiet", "true", environment={"TALLY_REPORT": "1"}), ("", "", 0))
+
+    def test_a_report_that_the_environment_asks_for(self):
+        for environment in {"TALLY_REPORT": "off"}, {"TALLY_report": "0"}, {"TALLY_CONF": "thp:never, Report:0"}:
+            self.assertEqual(self.call("run", "true", environment=environment), ("", "", 0))
+        # The option holds.
+        for environment in {"TALLY_REPORT": "1"}, {"TALLY_report": "1"}, {"TALLY_CONF": "report:1"}:
+            self.assertEqual(self.call("run", "--quiet", "true", environment=environment), ("", "", 0))
+        self.assertIn("where the memory is", self.call("run", "true", environment={"TALLY_CONF": "thp:never"})[1])
+
+    def test_a_limit_of_the_process(self):
+        greedy = [sys.executable, "-c", "held = bytearray(200 << 20); print('had')"]
+        self.assertEqual(self.call("run", "--quiet", "--limit", "500M", *greedy), ("had\n", "", 0))
+        out, err, status = self.call("run", "--quiet", "--limit=64M", *greedy)
+        self.assertEqual((out, status), ("", 1))
+        self.assertIn("tally: limit: / may have no more", err)
+        self.assertTrue(err.endswith("MemoryError\n"), err)
+        self.assertEqual(self.variable("TALLY_LIMIT", "--limit", "1G", "--limit", "2G:soft=1G:wait=5"),
+                         "2G:soft=1G:wait=5")
+        self.assertEqual(self.variable("TALLY_LIMIT", environment={"TALLY_LIMIT": "3G"}), "3G")
+        self.assertEqual(self.variable("TALLY_LIMIT", "--limit=1G", environment={"TALLY_LIMIT": "3G"}), "1G")
+
+    def test_limits_of_tags(self):
+        path = self.path("out.json")
+        done = self.call("run", "--report", path, "--limit", "cache=8M:soft=6M", "--limit", "cache/rows=4M",
+                         "--limit", "1G", "--limit", "cache=9M", "true", environment={"TALLY_LIMITS": "db=2M"})
+        self.assertEqual((done[0], done[2]), ("", 0))
+        with open(path, encoding="utf-8") as file:
+            limits = {tag["name"]: tag["hard_limit_bytes"] for tag in json.load(file)["tags"]}
+        self.assertEqual(limits, {"/": 1024 * MIB, "/cache": 9 * MIB, "/cache/rows": 4 * MIB, "/db": 2 * MIB,
+                                  "/tally": None})
+        self.assertEqual(self.variable("TALLY_LIMITS", "--limit=a=1M,b=2M", "--limit=/=90%:abort",
+                                       environment={"TALLY_CONF": "limits:c=3M"}), "c=3M,a=1M,b=2M,/=90%:abort")
+
+    def test_other_options(self):
+        self.assertEqual(self.variable("TALLY_PURGE_MS", "--option", "purge_ms=5", "--option=PURGE_MS=6",
+                                       environment={"TALLY_PURGE_MS": "1", "TALLY_purge_ms": "2"}), "6")
+        self.assertEqual(self.call("run", "--quiet", "--option", "thp=maybe", "true"),
+                         ("", "tally: TALLY_THP=maybe: expected never, auto or always\n", 0))
+        # An option of its own is stronger than the same by --option.
+        self.assertEqual(self.variable("TALLY_LIMIT", "--limit=1G", "--option", "limit=2G"), "1G")
+        self.assertEqual(self.variable("TALLY_FAULT", "--option", "fault=/:nth=9999999:p=0"), "/:nth=9999999:p=0")
+
+    def test_what_is_preloaded_already_comes_after(self):
+        other = ctypes.util.find_library("m")
+        self.assertEqual(self.variable("LD_PRELOAD", "--quiet", environment={"LD_PRELOAD": other}),
+                         f"{LIBRARY}:{other}")
+
+
+class SetsTheBackend(ToolTest):
+    """Of Tally's lines nothing is said here: they are the library's."""
+
+    # Ends the program if the library misses the backend.
+    STRICT = {"TALLY_ABORT_CONF": "1"}
+    FILES = {"jemalloc": "libjemalloc.so.2", "mimalloc": "libmimalloc.so.2"}
+
+    def chain(self, *args, environment=None, **more):
+        out, _, status = self.call("run", "--quiet", *args, "sh", "-c", "echo $TALLY_BACKEND $LD_PRELOAD",
+                                   environment={**self.STRICT, **(environment or {})}, **more)
+        self.assertEqual(status, 0)
+        return out.rstrip("\n")
+
+    def library_of(self, name):
+        """Where the dynamic linker finds it."""
+        try:
+            loaded = subprocess.run([sys.executable, "-c", LOADED], env={**self.env, "LD_PRELOAD": self.FILES[name]},
+                                    capture_output=True, text=True, timeout=60).stdout.splitlines()
+            return next(path for path in loaded if path.endswith(self.FILES[name]))
+        except StopIteration:
+            self.skipTest(f"{self.FILES[name]} is not installed")
+
+    def test_without_a_library(self):
+        for name in "os", "libc":
+            self.assertEqual(self.chain("--backend", name), f"{name} {LIBRARY}")
+
+    def test_the_chain(self):
+        for name in self.FILES:
+            library = self.library_of(name)
+            self.assertEqual(self.chain(f"--backend={name}"), f"{name} {LIBRARY}:{library}")
+            out, _, status = self.call("run", "--quiet", "--backend", name, sys.executable, "-c", LOADED,
+                                       environment=self.STRICT)
+            self.assertEqual(status, 0)
+            loaded = out.splitlines()
+            ours, its = loaded.index(LIBRARY), loaded.index(library)
+            libc = next(i for i, path in enumerate(loaded) if path.endswith("/libc.so.6"))
+            self.assertLess(ours, its)
+            self.assertLess(its, libc)
+
+    def test_the_environments(self):
+        library = self.library_of("jemalloc")
+        other = ctypes.util.find_library("m")
+        self.assertEqual(self.chain(environment={"TALLY_BACKEND": "jemalloc", "LD_PRELOAD": other}),
+                         f"jemalloc {LIBRARY}:{library}:{other}")
+        self.assertEqual(self.chain(environment={"TALLY_CONF": "backend:jemalloc"}), f"{LIBRARY}:{library}")
+        self.assertEqual(self.chain("--backend=libc", environment={"TALLY_BACKEND": "jemalloc"}), f"libc {LIBRARY}")
+        self.assertEqual(self.chain("--option", "backend=jemalloc"), f"jemalloc {LIBRARY}:{library}")
+
+    def test_what_the_library_path_has_comes_first(self):
+        library = self.library_of("jemalloc")
+        os.mkdir(self.path("lib"))
+        shutil.copy(library, self.path("lib", "libjemalloc.so.2"))
+        mine = f"jemalloc {LIBRARY}:{self.path('lib', 'libjemalloc.so.2')}"
+        self.assertEqual(self.chain("--backend=jemalloc", environment={"LD_LIBRARY_PATH": self.path("lib")}), mine)
+        self.assertEqual(self.chain("--backend=jemalloc", environment={"LD_LIBRARY_PATH": "/nowhere:lib"},
+                                    cwd=self.folder), mine)
+
+    def test_a_library_by_name(self):
+        for name in self.FILES:
+            shutil.copy(self.library_of(name), self.path("mine.so"))
+            chain = f"{name} {LIBRARY}:{self.path('mine.so')}"
+            self.assertEqual(self.chain(f"--backend={name}={self.path('mine.so')}"), chain)
+            self.assertEqual(self.chain("--backend", f"{name}=mine.so", cwd=self.folder), chain)
+
+    def test_what_cannot_be(self):
+        self.fails(2, "--backend tcmalloc: expected os, libc, jemalloc or mimalloc" + USAGE, "--backend", "tcmalloc",
+                   "true")
+        self.fails(2, "--backend os=/lib/x.so: it has no library" + USAGE, "--backend=os=/lib/x.so", "true")
+        self.fails(2, "--backend jemalloc=: expected a path after =" + USAGE, "--backend", "jemalloc=", "true")
+        self.fails(78, "/no/such.so: no such library", "--backend=jemalloc=/no/such.so", "true")
+        os.mkdir(self.path("two words"))
+        path = shutil.copy(self.library_of("jemalloc"), self.path("two words", "libjemalloc.so.2"))
+        self.fails(78, f"{path}: LD_PRELOAD cannot name a path with a space or a colon, for it takes either to "
+                   "separate two libraries", "--backend=jemalloc", "true",
+                   environment={"LD_LIBRARY_PATH": self.path("two words")})
+
+
+class Usage(ToolTest):
+    def test_help(self):
+        done = self.call("run", "--help")
+        self.assertEqual((done[1], done[2]), ("", 0))
+        self.assertTrue(done[0].startswith("usage: tally run [OPTION...] [--] PROGRAM [ARG...]\n"))
+        for text in ("--backend NAME[=PATH] ", "--limit SIZE ", "--limit TAG=SIZE ", "--report FILE ", "--quiet ",
+                     "--option NAME=VALUE ", "--library PATH ", "\n  tally run ", "exit status:", "\n  78 "):
+            self.assertIn(text, done[0])
+        for args in ["run", "-h"], ["help", "run"], ["run", "--quiet", "--help", "true"]:
+            self.assertEqual(self.call(*args), done)
+
+    def test_the_commands(self):
+        done = self.call("help")
+        self.assertTrue(done[0].startswith("usage: tally COMMAND [ARG...]\n\n  run "))
+        self.assertEqual((done[1], done[2]), ("", 0))
+        self.assertEqual(self.call("--help"), done)
+        self.assertEqual(self.call(), ("", done[0], 2))
+        unknown = "tally: unknown command 'walk': the commands are run, help\n"
+        self.assertEqual(self.call("walk", "ls"), ("", unknown, 2))
+        self.assertEqual(self.call("help", "walk"), ("", unknown, 2))
+
+    def test_the_version_is_the_librarys(self):
+        library = ctypes.CDLL(LIBRARY)
+        library.tally_version.restype = ctypes.c_char_p
+        self.assertEqual(self.call("--version"), (f"tally {library.tally_version().decode()}\n", "", 0))
+
+    def test_what_cannot_be_understood(self):
+        self.fails(2, "no PROGRAM" + USAGE)
+        self.fails(2, "no PROGRAM" + USAGE, "--quiet", "--")
+        self.fails(2, "unknown option --speed" + USAGE, "--speed", "true")
+        self.fails(2, "unknown option -x" + USAGE, "--quiet", "-x", "--", "true")
+        self.fails(2, "--report excludes --quiet" + USAGE, "--report", "x", "--quiet", "true")
+        self.fails(2, "--limit: 1 required SIZE missing" + USAGE, "--limit")
+        self.fails(2, "--limit= is empty" + USAGE, "--limit=", "true", "x")
+        self.fails(2, "--option thp: expected NAME=VALUE" + USAGE, "--option", "thp", "true")
+        self.fails(2, "--option =never: expected NAME=VALUE" + USAGE, "--option", "=never", "true")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
