@@ -13,6 +13,8 @@ PACKAGED = {
     "tcmalloc": ("libtcmalloc-minimal4", "libtcmalloc_minimal.so.4"),
 }
 NAMES = [*PACKAGED, "tally"]
+# Tally over its other backends: known, but not among those that are compared unless they are named.
+OVER_BACKENDS = {f"tally-{backend}": backend for backend in ("libc", "jemalloc", "mimalloc")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +22,21 @@ class Allocator:
     name: str
     library: str  # the file whose malloc must be live
     version: str
+    backend_library: str = ""
 
     @property
     def preload(self):
         """What LD_PRELOAD must be; nothing for glibc, unless the program links another malloc."""
-        return "" if self.name == "glibc" else self.library
+        return "" if self.name == "glibc" else f"{self.library} {self.backend_library}".strip()
+
+    def preload_for(self, program):
+        return self.preload or (self.library if program.links_malloc else "")
+
+    @property
+    def environment(self):
+        """A backend that is not live ends the program."""
+        backend = OVER_BACKENDS.get(self.name)
+        return {"TALLY_BACKEND": backend, "TALLY_ABORT_CONF": "1"} if backend else {}
 
 
 def _library_paths():
@@ -54,7 +66,7 @@ def find(names, build, extra=(), skip_missing=False):
     for name in [*names, *more]:
         if name in more:
             path, hint = more[name], f"no file {more[name]}"
-        elif name == "tally":
+        elif name == "tally" or name in OVER_BACKENDS:
             path = str(pathlib.Path(build, "lib", "libtally.so").resolve())
             hint = f"no {path}; build it first (cmake --build {build})"
         elif name in PACKAGED:
@@ -62,10 +74,14 @@ def find(names, build, extra=(), skip_missing=False):
             path = paths.get(file, file)
             hint = f"{file} is not installed (apt-get install {package})"
         else:
-            sys.exit(f"bench: no allocator '{name}'; known: {', '.join(NAMES)}")
-        if os.path.exists(path):
+            sys.exit(f"bench: no allocator '{name}'; known: {', '.join([*NAMES, *OVER_BACKENDS])}")
+        package, file = PACKAGED.get(OVER_BACKENDS.get(name), ("", ""))
+        behind = paths.get(file, file)
+        if behind and not os.path.exists(behind):
+            missing.append(f"bench: {name}: {file} is not installed (apt-get install {package})")
+        elif os.path.exists(path):
             version = _output("dpkg-query", "-W", "-f=${Version}", PACKAGED[name][0]) if name in PACKAGED and name not in more else ""
-            found.append(Allocator(name, os.path.abspath(path), version or "-"))
+            found.append(Allocator(name, os.path.abspath(path), version or "-", behind))
         else:
             missing.append(f"bench: {name}: {hint}")
     if missing:

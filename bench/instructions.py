@@ -68,7 +68,8 @@ class Profile:
 def profile(pair, allocator, pairs, tags):
     with tempfile.TemporaryDirectory() as scratch:
         out = pathlib.Path(scratch, "out")
-        env = dict(os.environ, BENCH_ALLOCATOR=allocator.preload or "glibc")
+        env = dict(os.environ, BENCH_ALLOCATOR=allocator.library if allocator.preload else "glibc",
+                   **allocator.environment)
         if allocator.preload:
             env["LD_PRELOAD"] = allocator.preload
         done = subprocess.run(["valgrind", "--tool=callgrind", "--dump-instr=yes", "--compress-strings=no",

@@ -71,9 +71,9 @@ class Launched:
 
     def __init__(self, program, allocator, bin_dir, extra_env, stdout=subprocess.DEVNULL):
         self.name = f"{program.name} under {allocator.name}"
-        preload = allocator.library if program.links_malloc else allocator.preload
-        env = clean_environment() | {"BENCH_ALLOCATOR": allocator.name if not preload else preload} | program.env
-        env |= extra_env
+        preload = allocator.preload_for(program)
+        env = clean_environment() | {"BENCH_ALLOCATOR": allocator.library if preload else allocator.name}
+        env |= allocator.environment | program.env | extra_env
         self.report, write = os.pipe()
         self.process = subprocess.Popen(
             [bin_dir / "bench_launch", str(write), preload, *program.argv], env=env, pass_fds=[write],

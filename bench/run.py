@@ -172,8 +172,7 @@ def main():
             if program.prepare:
                 program.prepare()
             for allocator in chosen if program.group == "real" else []:
-                preload = allocator.library if program.links_malloc else allocator.preload
-                message = programs.check_real(program, allocator, preload, scratch)
+                message = programs.check_real(program, allocator, allocator.preload_for(program), scratch)
                 if message:
                     sys.exit(f"bench: {message}")
         with measure.Table(args.out / "raw.csv", about, FIELDS) as results:
