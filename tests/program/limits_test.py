@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from programs import Tally, main, need, plain_environment, run, snapshot_schema
+from programs import BACKEND, Tally, main, need, plain_environment, run, snapshot_schema
 
 M = 1 << 20
 AMOUNT = r"[0-9.]+ ([KMGT]i)?B"
@@ -249,7 +249,7 @@ def expect_abort(text):
     """The line, the table of tags, the largest classes: what tells where the memory went."""
     lines = text.splitlines()
     assert is_limit_line(lines[0], "may have no more, and the program ends"), text
-    assert re.match(r"tally: process \d+, backend os: where the memory is", lines[1]), text
+    assert re.match(rf"tally: process \d+, backend {BACKEND}: where the memory is", lines[1]), text
     assert re.match(r"TAG +LIVE +BLOCKS +FOOTPRINT +PEAK", lines[2]), text
     assert re.match(r"/ +6\d\.\d MiB", lines[3]), text
     assert any(re.match("limit of /: holds 6[34].. MiB of 64.0 MiB, pressure hard", line) for line in lines), text
