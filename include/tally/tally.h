@@ -307,6 +307,116 @@ TALLY_API size_t tally_snapshot_text(char* buf, size_t n);
 TALLY_API int tally_snapshot_json_fd(int fd);
 TALLY_API int tally_snapshot_text_fd(int fd);
 
+/* ---- Arenas
+ * ----------------------------------------------------------------------------------------------
+ * An arena hands out memory by moving a pointer, and takes it back all at once: by a reset, or by a
+ * rewind to a mark. What it holds are blocks of the heap under its tag ("segments"), counted and
+ * limited as any other; they double in size up to a cap, and what is too large for one has a
+ * segment for itself.
+ *
+ * An arena is for one thread at a time; which one may change from call to call, if the program
+ * orders the calls. A pressure callback that runs in a call for an arena must not use that arena.
+ * When its tag is retired what an arena holds stays valid, and it may be rewound, reset and
+ * destroyed; it takes no more segments (EINVAL) until the tag is revived.
+ *
+ * Under AddressSanitizer what is not handed out is poisoned: a use of memory from before a reset or
+ * a rewind is reported. In a Tally built with TALLY_CHECKS it is filled with 0xdd. */
+
+/* The two fields are private; they are here for tally_arena_alloc. Pointers to what is no type of
+ * anybody's: the compiler may keep them in registers while the program writes to its blocks. */
+typedef struct tally_arena {
+  struct tally_arena_place* cursor; /* where the next block may begin */
+  struct tally_arena_place* end;    /* and how far it may reach without a call */
+} tally_arena;
+
+/* Zero in a field, or no options: what is said there. Bytes of segments include their head, 32
+ * bytes. */
+typedef struct tally_arena_options {
+  uint32_t size;      /* set to sizeof(tally_arena_options) */
+  size_t first_bytes; /* the first segment, rounded up to a power of two, at least 128; 0: 4 KiB, or
+                         most_bytes if that is less. It is taken with the first allocation */
+  size_t most_bytes; /* where doubling ends, rounded likewise; 0: 256 KiB, or first_bytes if that is
+                        more. What needs more than a quarter of it, and finds no room, has a
+                        segment for itself */
+  size_t keep_bytes; /* what a reset or a rewind keeps at most, for what comes next, as one segment;
+                        0: 256 KiB; 1: nothing; SIZE_MAX: no bound */
+} tally_arena_options;
+
+/* A new arena whose memory is the tag's, its own descriptor included. `options` may be NULL. errno:
+ * EINVAL (no such tag, or retired; options->size too small, first_bytes above most_bytes, either
+ * above a quarter of PTRDIFF_MAX), ENOMEM. Cost: an allocation. */
+TALLY_API tally_arena* tally_arena_create(tally_tag tag, const tally_arena_options* options)
+    __attribute__((warn_unused_result));
+
+/* Gives back all that the arena holds, and itself. NULL is ignored; errno is kept. Cost: a free for
+ * each segment. */
+TALLY_API void tally_arena_destroy(tally_arena* arena);
+
+/* Private: what tally_arena_alloc does when the segment has no room. */
+TALLY_API void* tally_arena_alloc_slow(tally_arena* arena, size_t size, size_t alignment)
+    __attribute__((cold));
+
+/* A block of `size` bytes, aligned to `alignment`, a power of two, and to 8 at least; its content
+ * is indeterminate. 0 bytes give a pointer as well, and like all of them one that no other block
+ * has. It is never freed by itself. When it fails the arena is as before, and may be used. errno:
+ * EINVAL (the alignment is 0 or no power of two; the tag is retired and the arena would have to
+ * grow), ENOMEM (no memory, a limit of the tag, a size that nothing can have). Cost: about ten
+ * instructions, inline; now and then an allocation. */
+static inline __attribute__((warn_unused_result)) void* tally_arena_alloc(tally_arena* arena,
+                                                                          size_t size,
+                                                                          size_t alignment) {
+  /* A power of two, and no other number, has more bits set here than there are below it. */
+  int sound = (alignment ^ (alignment - 1)) > alignment - 1;
+  /* The cursor is a multiple of 8, so that as a rule the next block depends on this one by a single
+   * addition. */
+  uintptr_t cursor = (uintptr_t)arena->cursor;
+  uintptr_t start =
+      alignment <= 8 ? cursor : (cursor + (alignment - 1)) & ~(uintptr_t)(alignment - 1);
+  /* Below the bound no sum wraps; 0 is above it. Of what is constant nothing remains. */
+  uintptr_t after = start + ((size + 7) & ~(size_t)7);
+  if (__builtin_expect(sound && size - 1 < PTRDIFF_MAX / 2 && after <= (uintptr_t)arena->end, 1)) {
+    arena->cursor = (struct tally_arena_place*)after;
+    return (void*)start;
+  }
+  return tally_arena_alloc_slow(arena, size, alignment);
+}
+
+/* A place to rewind to. Marks nest: each holds until the arena is rewound to an earlier one, or
+ * reset, or destroyed. No two are the same, of whatever arena, unless nothing was allocated between
+ * them. */
+typedef uint64_t tally_mark;
+#define TALLY_MARK_NONE ((tally_mark)0)
+
+/* Marks what has been allocated so far. TALLY_MARK_NONE when it fails: it takes 32 bytes of the
+ * arena, so errno is that of tally_arena_alloc. */
+TALLY_API tally_mark tally_arena_mark(tally_arena* arena) __attribute__((warn_unused_result));
+
+/* Takes back all that was allocated since the mark; the mark still holds, and may be rewound to
+ * again. errno: EINVAL (the mark does not hold any more, is another arena's, or none). Cost: a step
+ * for each segment and each mark since. */
+TALLY_API int tally_arena_rewind(tally_arena* arena, tally_mark mark);
+
+/* Takes back everything; no mark holds any more. One segment of at most keep_bytes stays, as long
+ * as all that was used, if that fits: who uses about as much each time, up to keep_bytes, comes to
+ * call the heap no more. errno is kept. Cost: a step for each segment, however many the blocks. */
+TALLY_API void tally_arena_reset(tally_arena* arena);
+
+typedef struct tally_arena_stats_t {
+  uint32_t size; /* set by the caller to sizeof(tally_arena_stats_t) */
+  tally_tag tag;
+  uint64_t used_bytes;          /* handed out, with the padding between and 32 a mark */
+  uint64_t peak_used_bytes;     /* the most that was */
+  uint64_t waste_bytes;         /* left over where a block did not fit, or in its own segment */
+  uint64_t reserved_bytes;      /* live_bytes of the tag that are the arena's, all included */
+  uint64_t peak_reserved_bytes; /* the most that was */
+  uint64_t segment_count;       /* held now, one that is kept included */
+  uint64_t segments_taken;      /* from the heap, ever: stands still when a reset keeps enough */
+} tally_arena_stats_t;
+
+/* Fills *stats; set stats->size first. As with other structs, fields that it is too short for are
+ * not written. errno: EINVAL (NULL, a size too small to hold the tag). Cost: no lock, no walk. */
+TALLY_API int tally_arena_stats(const tally_arena* arena, tally_arena_stats_t* stats);
+
 #ifdef __cplusplus
 }
 #endif

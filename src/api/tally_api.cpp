@@ -2,7 +2,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include <bit>
+
 #include "api/malloc_api.h"
+#include "arena/arena.h"
 #include "heap/relief.h"
 #include "heap/thread.h"
 #include "stats/render.h"
@@ -26,6 +29,8 @@ core::Tag* live_tag(tally_tag id) {
   if (tag == nullptr) errno = EINVAL;
   return tag;
 }
+
+core::Arena* arena_of(tally_arena* arena) { return static_cast<core::Arena*>(arena); }
 
 #define TALLY_STRING_OF(x) #x
 #define TALLY_STRING(x) TALLY_STRING_OF(x)
@@ -213,5 +218,57 @@ size_t tally_snapshot_text(char* buf, size_t n) {
 }
 int tally_snapshot_json_fd(int fd) { return result_of(core::render_to_fd(core::render_json, fd)); }
 int tally_snapshot_text_fd(int fd) { return result_of(core::render_to_fd(core::render_table, fd)); }
+
+tally_arena* tally_arena_create(tally_tag id, const tally_arena_options* options) {
+  constexpr size_t kFirst = 4 * core::KiB, kMost = 256 * core::KiB, kKeep = 256 * core::KiB;
+  constexpr size_t kLeast = 128, kMostOfAll = PTRDIFF_MAX / 4;
+  static constexpr tally_arena_options kDefaults = {sizeof kDefaults, 0, 0, 0};
+  core::Tag* tag = live_tag(id);
+  if (options == nullptr) options = &kDefaults;
+  bool is_sound = options->size >= sizeof *options && options->first_bytes <= kMostOfAll &&
+                  options->most_bytes <= kMostOfAll;
+  if (tag == nullptr || !is_sound) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  auto power = [](size_t n, size_t otherwise) {
+    return std::bit_ceil(core::max_of(n == 0 ? otherwise : n, kLeast));
+  };
+  size_t most = power(options->most_bytes, core::max_of(kMost, options->first_bytes));
+  size_t first = power(options->first_bytes, core::min_of(kFirst, most));
+  if (first > most) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  size_t keep = options->keep_bytes == 0 ? kKeep : options->keep_bytes;
+  return core::Arena::create(tag, first, most, keep);
+}
+
+void tally_arena_destroy(tally_arena* arena) {
+  if (arena != nullptr) arena_of(arena)->destroy();
+}
+
+void* tally_arena_alloc_slow(tally_arena* arena, size_t size, size_t alignment) {
+  return arena_of(arena)->allocate(size, alignment);
+}
+
+tally_mark tally_arena_mark(tally_arena* arena) { return arena_of(arena)->mark(); }
+
+int tally_arena_rewind(tally_arena* arena, tally_mark mark) {
+  return result_of(arena_of(arena)->rewind(mark) ? 0 : EINVAL);
+}
+
+void tally_arena_reset(tally_arena* arena) { arena_of(arena)->reset(); }
+
+int tally_arena_stats(const tally_arena* arena, tally_arena_stats_t* stats) {
+  if (stats == nullptr || stats->size < offsetof(tally_arena_stats_t, used_bytes)) {
+    return result_of(EINVAL);
+  }
+  tally_arena_stats_t all;
+  static_cast<const core::Arena*>(arena)->describe(&all);
+  all.size = stats->size;
+  memcpy(stats, &all, core::min_of(all.size, sizeof all));
+  return 0;
+}
 
 }  // extern "C"

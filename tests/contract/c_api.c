@@ -43,6 +43,24 @@ int main(void) {
   CHECK(tally_snapshot_json(part, sizeof part) > sizeof part && strlen(part) == sizeof part - 1);
   CHECK(tally_snapshot_text(NULL, 0) > 0);
 
+  tally_arena_options options = {.size = sizeof options, .first_bytes = 1024};
+  tally_arena* arena = tally_arena_create(tag, &options);
+  CHECK(arena != NULL);
+  double* kept = tally_arena_alloc(arena, sizeof *kept, _Alignof(double));
+  CHECK(kept != NULL);
+  *kept = 1.5;
+  tally_mark mark = tally_arena_mark(arena);
+  CHECK(mark != TALLY_MARK_NONE);
+  char* scratch = tally_arena_alloc(arena, 100, 1);
+  CHECK(scratch != NULL && tally_arena_rewind(arena, mark) == 0);
+  CHECK(tally_arena_alloc(arena, 100, 1) == scratch && *kept == 1.5);
+  tally_arena_stats_t arena_stats = {.size = sizeof arena_stats};
+  CHECK(tally_arena_stats(arena, &arena_stats) == 0);
+  CHECK_OP(arena_stats.used_bytes, ==, 8 + 32 + 104);
+  tally_arena_reset(arena);
+  CHECK(tally_arena_rewind(arena, mark) == -1 && errno == EINVAL);
+  tally_arena_destroy(arena);
+
   tally_free(numbers);
   tally_free(longer);
   free(zeros);

@@ -1,4 +1,5 @@
-// Compiled only: the C++ header stands alone, without exceptions and RTTI.
+// Compiled only: the C++ headers stand alone, without exceptions and RTTI.
+#include <tally/arena.hpp>
 #include <tally/tally.hpp>
 #include <type_traits>
 #include <utility>
@@ -35,4 +36,13 @@ bool use_limits(tally::Tag tag, size_t bytes) {
   const tally::Charge moved = std::move(charge);
   return tag.limit(bytes, TALLY_LIMIT_NONE) && third.active() && moved &&
          tag.pressure() == tally::Pressure::kNormal;
+}
+
+size_t use_arena(tally::Tag tag, size_t bytes) {
+  tally::Arena arena(std::nothrow, tag);
+  if (!arena) return 0;
+  const tally::Arena::Scope scope(arena);
+  std::pmr::memory_resource& resource = arena;
+  if (resource.allocate(bytes) == nullptr || arena.alloc(bytes, 64) == nullptr) return 0;
+  return *arena.make<size_t>(arena.stats().used_bytes);
 }

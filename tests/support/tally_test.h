@@ -47,6 +47,13 @@
 #pragma weak tally_snapshot_text
 #pragma weak tally_snapshot_json_fd
 #pragma weak tally_snapshot_text_fd
+#pragma weak tally_arena_create
+#pragma weak tally_arena_destroy
+#pragma weak tally_arena_alloc_slow
+#pragma weak tally_arena_mark
+#pragma weak tally_arena_rewind
+#pragma weak tally_arena_reset
+#pragma weak tally_arena_stats
 
 #ifdef __cplusplus
 extern "C" {
