@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "allocator_check.h"
+#include "google_benchmark.h"
 #include "workloads/channel.hpp"
 #include "workloads/workload.hpp"
 
@@ -345,18 +345,7 @@ void register_tag_benchmarks() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const char* expected = std::getenv("BENCH_ALLOCATOR");
-  char** const end = std::remove_if(argv + 1, argv + argc, [&](const char* arg) {
-    constexpr char kOption[] = "--allocator=";
-    if (std::strncmp(arg, kOption, sizeof kOption - 1) != 0) return false;
-    expected = arg + sizeof kOption - 1;
-    return true;
+  return run_benchmarks(argc, argv, [] {
+    if (tally_tag_create != nullptr && tally_snapshot != nullptr) register_tag_benchmarks();
   });
-  argc = static_cast<int>(end - argv);
-  if (expected != nullptr) require_allocator(expected);
-  benchmark::AddCustomContext("allocator", live_allocator());
-  if (tally_tag_create != nullptr && tally_snapshot != nullptr) register_tag_benchmarks();
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  benchmark::RunSpecifiedBenchmarks();
 }
