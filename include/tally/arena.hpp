@@ -77,17 +77,17 @@ class Arena final : public std::pmr::memory_resource {
 #endif
   }
   void* take(size_t size, size_t alignment) {
-    void* p = alloc(size, alignment);
+    void* p = tally_arena_bump(arena_, size, alignment);
     return __builtin_expect(p != nullptr, 1) ? p : take_slow(size, alignment);
   }
   // As operator new goes on: while there is no memory the new_handler is called, which frees
   // something, throws, or ends the program. It cannot help where errno is EINVAL.
   __attribute__((noinline, cold)) void* take_slow(size_t size, size_t alignment) {
     for (;;) {
+      if (void* p = alloc(size, alignment)) return p;
       const std::new_handler handler = errno == ENOMEM ? std::get_new_handler() : nullptr;
       if (handler == nullptr) fail();
       handler();
-      if (void* p = alloc(size, alignment)) return p;
     }
   }
 

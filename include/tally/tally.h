@@ -27,6 +27,12 @@ extern "C" {
 #define TALLY_SIZED(...)
 #endif
 
+#if defined(__cplusplus)
+#define TALLY_INLINE inline
+#else
+#define TALLY_INLINE static inline
+#endif
+
 #define TALLY_VERSION_MAJOR 0
 #define TALLY_VERSION_MINOR 1
 #define TALLY_VERSION_PATCH 0
@@ -352,19 +358,8 @@ TALLY_API tally_arena* tally_arena_create(tally_tag tag, const tally_arena_optio
  * each segment. */
 TALLY_API void tally_arena_destroy(tally_arena* arena);
 
-/* Private: what tally_arena_alloc does when the segment has no room. */
-TALLY_API void* tally_arena_alloc_slow(tally_arena* arena, size_t size, size_t alignment)
-    __attribute__((cold));
-
-/* A block of `size` bytes, aligned to `alignment`, a power of two, and to 8 at least; its content
- * is indeterminate. 0 bytes give a pointer as well, and like all of them one that no other block
- * has. It is never freed by itself. When it fails the arena is as before, and may be used. errno:
- * EINVAL (the alignment is 0 or no power of two; the tag is retired and the arena would have to
- * grow), ENOMEM (no memory, a limit of the tag, a size that nothing can have). Cost: about ten
- * instructions, inline; now and then an allocation. */
-static inline __attribute__((warn_unused_result)) void* tally_arena_alloc(tally_arena* arena,
-                                                                          size_t size,
-                                                                          size_t alignment) {
+/* Private: the segment's next block, or NULL if tally_arena_alloc_slow is to decide. */
+TALLY_INLINE void* tally_arena_bump(tally_arena* arena, size_t size, size_t alignment) {
   /* A power of two, and no other number, has more bits set here than there are below it. */
   int sound = (alignment ^ (alignment - 1)) > alignment - 1;
   /* The cursor is a multiple of 8, so that as a rule the next block depends on this one by a single
@@ -375,10 +370,27 @@ static inline __attribute__((warn_unused_result)) void* tally_arena_alloc(tally_
   /* Below the bound no sum wraps; 0 is above it. Of what is constant nothing remains. */
   uintptr_t after = start + ((size + 7) & ~(size_t)7);
   if (__builtin_expect(sound && size - 1 < PTRDIFF_MAX / 2 && after <= (uintptr_t)arena->end, 1)) {
+    if (start == 0) __builtin_unreachable();
     arena->cursor = (struct tally_arena_place*)after;
     return (void*)start;
   }
-  return tally_arena_alloc_slow(arena, size, alignment);
+  return NULL;
+}
+TALLY_API void* tally_arena_alloc_slow(tally_arena* arena, size_t size, size_t alignment)
+    __attribute__((cold, warn_unused_result));
+
+/* A block of `size` bytes, aligned to `alignment`, a power of two, and to 8 at least; its content
+ * is indeterminate. 0 bytes give a pointer as well, and like all of them one that no other block
+ * has. It is never freed by itself. When it fails the arena is as before, and may be used. errno:
+ * EINVAL (the alignment is 0 or no power of two; the tag is retired and the arena would have to
+ * grow), ENOMEM (no memory, a limit of the tag, a size that nothing can have). Cost: four
+ * instructions, inline, where the size is a constant, else about ten; now and then an allocation.
+ */
+TALLY_INLINE __attribute__((warn_unused_result)) void* tally_arena_alloc(tally_arena* arena,
+                                                                         size_t size,
+                                                                         size_t alignment) {
+  void* p = tally_arena_bump(arena, size, alignment);
+  return __builtin_expect(p != NULL, 1) ? p : tally_arena_alloc_slow(arena, size, alignment);
 }
 
 /* A place to rewind to. Marks nest: each holds until the arena is rewound to an earlier one, or

@@ -79,6 +79,33 @@ void Arena::destroy() {
   release_block(this);
 }
 
+bool Arena::is_valid() const {
+  size_t past_used = 0, waste = 0, reserved = usable_size(find_block(this));
+  uint64_t count = 0;
+  auto hold = [&](const Segment* segment) {
+    reserved += segment->bytes;
+    ++count;
+  };
+  auto pass = [&](const Segment* segment) {
+    past_used += segment->used_to - segment->start();
+    waste += segment->end() - segment->used_to;
+  };
+  for (const Segment* s = segment_; s != nullptr; s = s->previous) {
+    hold(s);
+    if (s != segment_) pass(s);
+  }
+  for (const Segment* s = large_; s != nullptr; s = s->previous) {
+    hold(s);
+    pass(s);
+  }
+  if (kept_ != nullptr) hold(kept_);
+  bool is_in_segment = segment_ == nullptr ? at() == 0 && limit_ == 0
+                                           : segment_->start() <= at() && at() <= limit_ &&
+                                                 limit_ == segment_->end();
+  return is_in_segment && at() % kStep == 0 && past_used == past_used_ && waste == waste_ &&
+         reserved == reserved_ && count == segments_;
+}
+
 void Arena::move_to(uintptr_t at, uintptr_t limit) {
   cursor = reinterpret_cast<tally_arena_place*>(at);
   limit_ = limit;
@@ -107,8 +134,14 @@ void* Arena::allocate(size_t n, size_t alignment) {
   size_t first_room = segment_ != nullptr ? 0
                       : kept_ != nullptr  ? kept_->room()
                                           : begin_with_ - sizeof(Segment);
-  if (need > most_ / 4 && need > first_room) return allocate_large(n, alignment, need);
-  return grow(need) ? bump(n, alignment) : nullptr;
+  void* block = nullptr;
+  if (need > most_ / 4 && need > first_room) {
+    block = allocate_large(n, alignment, need);
+  } else if (grow(need)) {
+    block = bump(n, alignment);
+  }
+  TALLY_ASSERT(is_valid());
+  return block;
 }
 
 void* Arena::allocate_large(size_t n, size_t alignment, size_t need) {
@@ -240,6 +273,7 @@ bool Arena::rewind(tally_mark serial) {
   uintptr_t to = address(mark + 1);
   forget(to, at());
   move_to(to, limit_);
+  TALLY_ASSERT(is_valid());
   return true;
 }
 
@@ -249,6 +283,7 @@ void Arena::reset() {
   last_mark_ = nullptr;
   while (large_ != nullptr) pop_large();
   while (segment_ != nullptr) pop();
+  TALLY_ASSERT(is_valid());
   begin_with_ = first_;
   if (kept_ != nullptr && kept_->room() >= was_used) return;
   // One segment for as much and an eighth, as padding may come out otherwise: the next time.

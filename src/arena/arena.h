@@ -66,6 +66,7 @@ class Arena : public tally_arena {
   void* allocate_large(size_t n, size_t alignment, size_t need);
   bool grow(size_t need);
   Segment* take(size_t wanted, size_t least);
+  bool is_valid() const;  // a walk over the segments
   void push(Segment* segment);
   void pop();
   void pop_large();

@@ -5,7 +5,6 @@
 #include <errno.h>
 
 #include <algorithm>
-#include <memory>
 #include <string>
 
 #include "base/math.h"
@@ -210,26 +209,25 @@ TEST(Arena, IsAsBeforeWhenTheNthSegmentFails) {
   }
 }
 
-// Some at a time, so that what the heap has at hand does not do.
 TEST(Arena, IsAsBeforeWhenTheSystemHasNoMemory) {
-  constexpr int kArenas = 8;
-  tally_tag tags[kArenas];
-  std::unique_ptr<Model> models[kArenas];
-  for (int i = 0; i < kArenas; ++i) {
-    tags[i] = make_tag(("/arena/system" + std::to_string(i)).c_str());
-    models[i] = std::make_unique<Model>(tags[i], i);
-  }
+  tally_tag tag = make_tag("/arena/system");
+  Model model(tag, 3);
+  std::vector<void*> at_hand;  // what the heap could give without the system
   int failed = 0;
-  for (int i = 0; i < 16000; ++i) {
-    fake_os::Failing failing(fake_os::kMap | fake_os::kMapAt, i % 3 == 0 ? 1 : 0);
-    if (!models[i % kArenas]->step()) ++failed;
-    if (i % 256 == 0) models[i % kArenas]->expect_sound(true);
+  {
+    fake_os::Failing failing(fake_os::kMap | fake_os::kMapAt);
+    for (size_t n = 1 * MiB; n >= 4 * KiB; n /= 2) {
+      while (void* p = tally_malloc(TALLY_TAG_ROOT, n)) at_hand.push_back(p);
+    }
+    for (int i = 0; i < 500; ++i) {
+      if (!model.step()) ++failed;
+      model.expect_sound(true);
+    }
   }
   EXPECT_GT(failed, 0);
-  for (const auto& model : models) {
-    for (int i = 0; i < 500; ++i) ASSERT_TRUE(model->step());
-    model->expect_sound(true);
-  }
+  for (void* p : at_hand) tally_free(p);
+  for (int i = 0; i < 500; ++i) ASSERT_TRUE(model.step());
+  model.expect_sound(true);
 }
 
 TEST(Arena, CannotBeMadeWithoutMemory) {
