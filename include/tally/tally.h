@@ -324,6 +324,7 @@ TALLY_API int tally_snapshot_text_fd(int fd);
  * orders the calls. A pressure callback that runs in a call for an arena must not use that arena.
  * When its tag is retired what an arena holds stays valid, and it may be rewound, reset and
  * destroyed; it takes no more segments (EINVAL) until the tag is revived.
+ * A pointer to no arena is not recognised: NULL may be destroyed, and nothing else.
  *
  * Under AddressSanitizer what is not handed out is poisoned: a use of memory from before a reset or
  * a rewind is reported. In a Tally built with TALLY_CHECKS it is filled with 0xdd. */
