@@ -15,7 +15,7 @@
 namespace {
 
 constexpr unsigned kThreads = 4;
-constexpr int kRequests = 20'000;  // of each thread
+constexpr int kRequests = 5'000;  // of each thread
 constexpr size_t kKept = 8 << 20;
 
 // Reads a request, and answers it. get(size) gives a buffer, which goes as it ends.

@@ -4,7 +4,7 @@
 A small document store: it parses JSON, indexes the words, caches compressed bodies, and forgets three documents in four.
 An ordinary program, except that its parts carry tags where Tally is its malloc:
 
-  LD_PRELOAD=build/release/lib/libtally.so TALLY_REPORT=1 PYTHONMALLOC=malloc python3 examples/python_churn.py [DOCUMENTS]
+  LD_PRELOAD=build/release/lib/libtally.so TALLY_REPORT=1 PYTHONMALLOC=malloc python3 examples/python_churn.py [N]
 """
 
 import ctypes

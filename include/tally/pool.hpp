@@ -48,9 +48,11 @@ struct ObjectPoolStats {
 // Objects of one type, at most so many at one time, in blocks that hold many each: Boost.Pool's
 // segregated storage, so that construct and destroy are a list's pop and push.
 //
-// ObjectPool<T> is for one thread at a time, ObjectPool<T, std::mutex> for any number. Neither
-// holds the lock, nor is in the middle of anything, while T's functions or Tally's run: objects may
-// use the pool that they are in, and a pressure callback may trim it.
+// ObjectPool<T> is for one thread at a time, ObjectPool<T, std::mutex> for any number. The lock
+// costs more than Tally's operator new, which needs none: that form is for the bound, and for
+// objects that lie together, not for speed. No form holds the lock, or is in the middle of
+// anything, while T's functions or Tally's run: objects may use the pool that they are in, and a
+// pressure callback may trim it.
 //
 // Destroyed while objects are out: with asserts on the program ends there, and says so. Else their
 // blocks are left as they are, to stay readable for who still has a pointer, and counted under the
