@@ -153,10 +153,10 @@ class ResourceStore {
  private:
   // A thread that waits: on its stack, in the queue until it has its outcome.
   struct Waiter {
-    enum Outcome { kNone, kResource, kPlace, kClosed };
+    enum Outcome { kNone, kServed, kClosed };
     std::condition_variable woken;
     Outcome outcome = kNone;
-    Entries* entry;  // takes the resource
+    Entries* entry;  // takes the resource; stays empty for a place to make one
     Waiter* next = nullptr;
   };
 
@@ -234,7 +234,7 @@ class ResourceStore {
           idle_.splice(idle_.begin(), entry);
         } else {
           first_waiter_->entry->splice(first_waiter_->entry->begin(), entry);
-          wake_first(Waiter::kResource);
+          wake_first(Waiter::kServed);
         }
         return;
       }
@@ -293,7 +293,7 @@ class ResourceStore {
       --size_;
     } else {
       ++making_;
-      wake_first(Waiter::kPlace);
+      wake_first(Waiter::kServed);
     }
   }
 
