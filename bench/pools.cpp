@@ -163,12 +163,14 @@ void buffers(State& state) {
     workload::Random random(static_cast<uint64_t>(state.thread_index()) + 1);
     std::vector<decltype(way->get(0))> held(kHeld);
     size_t at = 0;
-    for (auto _ : state) {
+    const auto replace_one = [&] {
       const size_t size = random.between(most / 2, most);
       auto buffer = way->get(size);
       for (size_t page = 0; page < size; page += 4096) buffer.data()[page] = std::byte{1};
       held[at++ % kHeld] = std::move(buffer);
-    }
+    };
+    for (size_t n = 0; n < 2 * kHeld; ++n) replace_one();  // the first ones are new to all
+    for (auto _ : state) replace_one();
   }
   items(state, 1);
   if (state.thread_index() == 0) delete way;
