@@ -4,7 +4,7 @@
 A small document store: it parses JSON, indexes the words, caches compressed bodies, and forgets three documents in four.
 An ordinary program, except that its parts carry tags where Tally is its malloc:
 
-  LD_PRELOAD=build/release/lib/libtally.so TALLY_REPORT=1 PYTHONMALLOC=malloc python3 examples/python_churn.py
+  LD_PRELOAD=build/release/lib/libtally.so TALLY_REPORT=1 PYTHONMALLOC=malloc python3 examples/python_churn.py [N]
 """
 
 import ctypes
@@ -19,7 +19,7 @@ import zlib
 
 THREADS = 4
 ROUNDS = 3
-DOCUMENTS = 2500  # a round and thread
+DOCUMENTS = int(sys.argv[1]) if len(sys.argv) > 1 else 2500  # a round and thread
 WORD = re.compile(r"[a-z]{4,}")
 LETTERS = str.maketrans("0123456789", "ghijklmnop")
 VOCABULARY = [hashlib.sha256(b"%d" % n).hexdigest()[:4 + n % 9].translate(LETTERS) for n in range(5000)]
