@@ -4,14 +4,20 @@
 
 #include <cerrno>
 #include <cstddef>
-#include <exception>
 #include <memory_resource>
 #include <new>
-#include <tally/tally.hpp>
+#include <tally/memory.hpp>
 #include <type_traits>
 #include <utility>
 
 namespace tally {
+
+// As tally_arena_options, where 0 is said what it means.
+struct ArenaOptions {
+  size_t first_bytes = 0;
+  size_t most_bytes = 0;
+  size_t keep_bytes = 0;
+};
 
 // Hands out memory of a tag by moving a pointer, and takes it back all at once. Containers on it
 // give nothing back while they live, and must not be used after a reset, or rewind, of what they
@@ -20,18 +26,19 @@ namespace tally {
 // For one thread at a time. Destroyed, it gives everything back.
 class Arena final : public std::pmr::memory_resource {
  public:
-  // `options` may be left out; its size is filled in. Throws std::bad_alloc when there is no
+  // Without a tag it is the one that the thread uses. Throws std::bad_alloc when there is no
   // memory, and when the tag takes no blocks or the options are wrong, which errno tells; without
   // exceptions, std::terminate.
-  explicit Arena(Tag tag = Tag(), tally_arena_options options = {})
+  explicit Arena(Tag tag = Tag::current(), ArenaOptions options = {})
       : Arena(std::nothrow, tag, options) {
-    if (arena_ == nullptr) fail();
+    if (arena_ == nullptr) detail::raise<std::bad_alloc>();
   }
   // The same, but could it not be made, it tests false, with errno as tally_arena_create says; then
   // it may be destroyed and nothing else.
-  Arena(std::nothrow_t, Tag tag = Tag(), tally_arena_options options = {}) noexcept {
-    options.size = sizeof options;
-    arena_ = tally_arena_create(tag.id(), &options);
+  Arena(std::nothrow_t, Tag tag = Tag::current(), ArenaOptions options = {}) noexcept {
+    tally_arena_options all = {sizeof all, options.first_bytes, options.most_bytes,
+                               options.keep_bytes};
+    arena_ = tally_arena_create(tag.id(), &all);
   }
   ~Arena() override { tally_arena_destroy(arena_); }
   Arena(const Arena&) = delete;
@@ -69,26 +76,12 @@ class Arena final : public std::pmr::memory_resource {
   class Scope;
 
  private:
-  [[noreturn]] static void fail() {
-#if defined(__cpp_exceptions)
-    throw std::bad_alloc();
-#else
-    std::terminate();
-#endif
-  }
   void* take(size_t size, size_t alignment) {
     void* p = tally_arena_bump(arena_, size, alignment);
     return __builtin_expect(p != nullptr, 1) ? p : take_slow(size, alignment);
   }
-  // As operator new goes on: while there is no memory the new_handler is called, which frees
-  // something, throws, or ends the program. It cannot help where errno is EINVAL.
   __attribute__((noinline, cold)) void* take_slow(size_t size, size_t alignment) {
-    for (;;) {
-      if (void* p = alloc(size, alignment)) return p;
-      const std::new_handler handler = errno == ENOMEM ? std::get_new_handler() : nullptr;
-      if (handler == nullptr) fail();
-      handler();
-    }
+    return detail::allocate_by([&] { return alloc(size, alignment); });
   }
 
   // std::pmr's allocate and deallocate.

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -50,7 +52,9 @@ class BufferStore {
       block.capacity = std::max(size, sizeof(Kept));
     }
     block.data = tally_malloc(tag_.id(), block.capacity);
-    if (block.data == nullptr && trim() != 0) {
+    // What no trimming can help is not worth the others.
+    const bool may_help = size <= PTRDIFF_MAX && errno == ENOMEM;
+    if (block.data == nullptr && may_help && trim() != 0) {
       block.data = tally_malloc(tag_.id(), block.capacity);
     }
     if (block.data != nullptr) {
@@ -238,6 +242,11 @@ class Buffer {
   size_t size() const noexcept { return size_; }
   size_t capacity() const noexcept { return block_.capacity; }
   std::span<std::byte> span() const noexcept { return {data(), size_}; }
+  // Shorter, or longer within the capacity: for who learns later how much there is.
+  void resize(size_t size) noexcept {
+    assert(size <= capacity());
+    size_ = size;
+  }
   // Gives it back now.
   void reset() noexcept {
     if (block_) store_->give(block_);
@@ -263,10 +272,12 @@ class Buffer {
 
 // Keeps buffers that came back, by size class (powers of two from 64 bytes on), for the next who
 // asks for one: at most so many bytes. When that is full, those of sizes that nobody asked for
-// lately make room. May be used from any thread; a get or a return that finds what it needs is a
-// lock and a list's pop or push.
+// lately make room. A buffer is kept if its capacity, the size rounded up to a power of two, is
+// within the bound; of a retired tag what is kept is handed out still. May be used from any thread;
+// a get or a return that finds what it needs is a lock and a list's pop or push.
 //
 // Buffers may outlive the pool: they stay as they are, and are freed instead of kept when they go.
+// Not for the child of a fork in a program with threads: a lock may be held there for ever.
 class BufferPool {
  public:
   // max_kept_bytes 0: std::invalid_argument. A tag that is none or retired: std::bad_alloc, EINVAL.

@@ -7,7 +7,10 @@
 // Failure: where the tag may have no more, the new_handler is called and it is tried again, as
 // operator new does; without a handler std::bad_alloc is thrown, with errno ENOMEM. A tag that is
 // none, or retired, is std::bad_alloc with errno EINVAL at once, as no handler can help. Compiled
-// with -fno-exceptions, std::terminate is called where an exception would be thrown.
+// with -fno-exceptions, std::terminate is called where an exception would be thrown. (All files of
+// a program must be compiled alike in that, and as to -frtti.)
+//
+// A Tag is an id: that of a retired tag of which nothing is left may become another's.
 #pragma once
 
 #include <tally/tally.h>
@@ -144,8 +147,10 @@ class Allocator {
   using is_always_equal = std::true_type;
 
   Allocator() noexcept = default;
-  Allocator(Tag tag) noexcept  // NOLINT(google-explicit-constructor): so that a container takes one
-      requires std::same_as<Source, RunTimeTag> : source_(tag) {}
+  template <class S = Source>
+  requires std::same_as<S, RunTimeTag> Allocator(Tag tag)
+  noexcept  // NOLINT(google-explicit-constructor): so that a container takes one
+      : source_(tag) {}
   template <class U>
   Allocator(const Allocator<U, Source>& other) noexcept : source_(other.source_) {}
 

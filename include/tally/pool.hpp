@@ -49,7 +49,8 @@ struct ObjectPoolStats {
 // segregated storage, so that construct and destroy are a list's pop and push.
 //
 // ObjectPool<T> is for one thread at a time, ObjectPool<T, std::mutex> for any number. The lock
-// costs more than Tally's operator new, which needs none: that form is for the bound, and for
+// (which the child of a fork in a program with threads may find held for ever) costs more than
+// Tally's operator new, which needs none: that form is for the bound, and for
 // objects that lie together, not for speed. No form holds the lock, or is in the middle of
 // anything, while T's functions or Tally's run: objects may use the pool that they are in, and a
 // pressure callback may trim it.
@@ -82,8 +83,9 @@ class ObjectPool {
   }
 
   // T(args...). Null with errno: ENOSPC (max_objects are out), ENOMEM (the tag may have no more),
-  // EINVAL (no such tag, or retired). What T's constructor throws is passed on, and the room is
-  // free again.
+  // EINVAL (no such tag, or retired; but of a pool without blocks the id may be another's by then).
+  // ENOSPC may come early while other threads' calls are about to fail. What T's constructor throws
+  // is passed on, and the room is free again.
   template <class... Args>
   [[nodiscard]] T* construct(Args&&... args) {
     void* slot = take();

@@ -1,6 +1,7 @@
 // A pool of things that are costly to make: connections, parsers. Header-only over <tally/tally.h>.
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -26,7 +27,7 @@ struct ResourcePoolOptions {
   // asked. Must be there.
   std::function<std::unique_ptr<T>()> create = {};
   // Asked before each hand-out of one that was there before: is it good still? False, or an
-  // exception: it is destroyed, and another one made.
+  // exception: it is destroyed, and the next one asked, or another made if none is left.
   std::function<bool(T&)> validate = {};
   // Called when one comes back, to make it as new. False, or an exception: it is destroyed.
   std::function<bool(T&)> reset = {};
@@ -34,7 +35,7 @@ struct ResourcePoolOptions {
   size_t min = 0;                             // made at once, and kept from the idle limit
   size_t max = 8;                             // at one time, those that are out included
   Duration idle_limit = Duration::max();      // more than min: that long unused at most
-  Duration lifetime_limit = Duration::max();  // none is handed out, or kept, when it is older
+  Duration lifetime_limit = Duration::max();  // none is handed out, or kept, when it is older; > 0
 };
 
 struct ResourcePoolStats {
@@ -94,12 +95,18 @@ class ResourceStore {
       errno = error;
       return entry;
     }
-    if (!entry.empty()) {
+    while (!entry.empty()) {
       if (is_good(entry.front())) return entry;
       destroy(entry);
       const std::lock_guard lock(mutex_);
       ++counts_.discarded;
-      ++making_;
+      // The next idle one, or another in the place of this.
+      if (idle_.empty()) {
+        ++making_;
+      } else {
+        entry.splice(entry.begin(), idle_, idle_.begin());
+        --size_;  // nobody waits while one is idle
+      }
     }
     return make();
   }
@@ -354,8 +361,10 @@ class ResourceStore {
 // nothing is made any more: acquire is empty with EINVAL.
 //
 // May be used from any thread. The functions of the options and T's destructor run with no lock
-// held, on the thread that asks, or that gives back. No thread works in the background: what became
-// old goes at the next call. The clock is the steady one.
+// held, on the thread that asks, or that gives back: on several threads at the same time. (A create
+// that acquires from the same pool needs a second place.) No thread works in the background: what
+// became old goes at the next call. The clock is the steady one. A thread must not be cancelled in
+// a call, and the child of a fork in a program with threads must not make one.
 template <class T>
 class ResourcePool {
   using Store = detail::ResourceStore<T>;
@@ -405,11 +414,13 @@ class ResourcePool {
   };
 
   // Makes the first `min`: what create throws is passed on, what it could not make is missing (and
-  // counted in stats().failed). std::invalid_argument: no create, max 0, min above max.
-  // std::bad_alloc with EINVAL: no such tag, or retired.
+  // counted in stats().failed). std::invalid_argument: no create, max 0, min above max, no
+  // lifetime. std::bad_alloc with EINVAL: no such tag, or retired.
   ResourcePool(Tag tag, Options options) {
-    if (!options.create || options.max == 0 || options.min > options.max) {
-      detail::raise<std::invalid_argument>("tally::ResourcePool: no create, or not 0 < min <= max");
+    if (!options.create || options.max == 0 || options.min > options.max ||
+        options.lifetime_limit <= Options::Duration::zero()) {
+      detail::raise<std::invalid_argument>(
+          "tally::ResourcePool: no create, max 0, min above max, or a lifetime limit of 0");
     }
     store_ = std::allocate_shared<Store>(Allocator<Store>(tag), tag, std::move(options));
     maintain();
@@ -425,9 +436,13 @@ class ResourcePool {
   [[nodiscard]] Handle acquire() { return get(Clock::time_point::max()); }
   // Waits so long at most; 0 or less: not at all. Empty also with ETIMEDOUT. What validate and
   // create take comes on top.
-  [[nodiscard]] Handle acquire_for(Clock::duration timeout) {
-    const Clock::time_point now = Clock::now();
-    return get(timeout < Clock::time_point::max() - now ? now + timeout : Clock::time_point::max());
+  template <class Rep, class Period>
+  [[nodiscard]] Handle acquire_for(std::chrono::duration<Rep, Period> timeout) {
+    using Seconds = std::chrono::duration<double>;
+    constexpr Seconds kForEver = Seconds(Clock::duration::max()) / 4;
+    if (Seconds(timeout) > kForEver) return acquire();
+    const auto most = std::max(Seconds(timeout), Seconds::zero());
+    return get(Clock::now() + std::chrono::ceil<Clock::duration>(most));
   }
 
   // Destroys what is too old or idle for too long, and makes what is missing of `min`: to be called

@@ -345,7 +345,8 @@ typedef struct tally_arena_options {
   size_t most_bytes; /* where doubling ends, rounded likewise; 0: 256 KiB, or first_bytes if that is
                         more. What needs more than a quarter of it, and finds no room, has a
                         segment for itself */
-  size_t keep_bytes; /* what a reset or a rewind keeps at most, for what comes next, as one segment;
+  size_t keep_bytes; /* what a reset or a rewind keeps at most, for what comes next, as one segment
+                        (what had one for itself goes), rounded down to a power of two;
                         0: 256 KiB; 1: nothing; SIZE_MAX: no bound */
 } tally_arena_options;
 

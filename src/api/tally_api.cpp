@@ -240,7 +240,7 @@ tally_arena* tally_arena_create(tally_tag id, const tally_arena_options* options
     errno = EINVAL;
     return nullptr;
   }
-  size_t keep = options->keep_bytes == 0 ? kKeep : options->keep_bytes;
+  size_t keep = std::bit_floor(options->keep_bytes == 0 ? kKeep : options->keep_bytes);
   return core::Arena::create(tag, first, most, keep);
 }
 

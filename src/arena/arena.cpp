@@ -287,9 +287,8 @@ void Arena::reset() {
   begin_with_ = first_;
   if (kept_ != nullptr && kept_->room() >= was_used) return;
   // One segment for as much and an eighth, as padding may come out otherwise: the next time.
-  if (was_used > keep_) return;
-  size_t enough = std::bit_ceil(sizeof(Segment) + was_used + was_used / 8);
-  if (enough > keep_) return;
+  if (was_used > keep_ - min_of(keep_, sizeof(Segment))) return;
+  size_t enough = min_of(std::bit_ceil(sizeof(Segment) + was_used + was_used / 8), keep_);
   begin_with_ = max_of(enough, first_);
   if (Segment* shorter = kept_) {
     kept_ = nullptr;

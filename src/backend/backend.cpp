@@ -5,6 +5,7 @@
 
 #include "base/config.h"
 #include "base/math.h"
+#include "os/lock.h"
 #include "os/os.h"
 
 namespace tally::core::backend {
@@ -12,7 +13,7 @@ namespace {
 
 constinit Backend* const g_all[] = {&os, &libc, &jemalloc, &mimalloc};
 constinit std::atomic<Backend*> g_selected{&os};
-constinit std::atomic<bool> g_may_ask{false};
+constinit std::atomic<uint64_t> g_surplus{0}, g_asked{0};
 constinit thread_local bool t_inside = false;
 
 class Inside {
@@ -40,11 +41,11 @@ Backend* find(const char* name) {
   return nullptr;
 }
 
-void select(Backend* backend, bool may_ask) {
-  g_may_ask.store(may_ask, std::memory_order_relaxed);
-  g_selected.store(backend, std::memory_order_release);
+void select(Backend* backend) { g_selected.store(backend, std::memory_order_release); }
+
+Backend* selected() {
+  return Lock::all_held_by_me() ? &os : g_selected.load(std::memory_order_acquire);
 }
-Backend* selected() { return g_selected.load(std::memory_order_acquire); }
 
 void* take(Backend* from, size_t bytes, size_t alignment) {
   Inside inside;
@@ -62,6 +63,11 @@ void* take(Backend* from, size_t bytes, size_t alignment) {
 }
 
 bool give(Backend* from, void* p, size_t bytes) {
+  if (!from->by_pages()) {
+    if (Lock::all_held_by_me()) return false;
+    // It would keep them, and nobody would count them.
+    purge(p, bytes);
+  }
   Inside inside;
   if (!from->give(p, bytes)) return false;
   from->taken.fetch_sub(bytes, std::memory_order_relaxed);
@@ -69,7 +75,6 @@ bool give(Backend* from, void* p, size_t bytes) {
 }
 
 void* resize(Backend* from, void* p, size_t bytes, size_t new_bytes, size_t alignment) {
-  if (from->resize == nullptr) return nullptr;
   Inside inside;
   void* moved = from->resize(p, bytes, new_bytes, alignment);
   if (moved != nullptr) from->taken.fetch_add(new_bytes - bytes, std::memory_order_relaxed);
@@ -96,13 +101,18 @@ size_t held_bytes() {
   return bytes;
 }
 
-uint64_t surplus_bytes() {
+uint64_t surplus_bytes() { return g_surplus.load(std::memory_order_relaxed); }
+
+void ask_surplus(bool now) {
+  constexpr uint64_t kEveryMs = 1000;
   const Backend* backend = selected();
-  // A signal may have interrupted a call.
-  if (backend->surplus_bytes == nullptr || is_inside()) return 0;
-  if (!g_may_ask.load(std::memory_order_relaxed)) return 0;
+  if (backend->surplus_bytes == nullptr || is_inside()) return;
+  uint64_t asked = g_asked.load(std::memory_order_relaxed), clock = core::os::now_ms();
+  if (!now && clock < asked + kEveryMs) return;
+  if (!g_asked.compare_exchange_strong(asked, clock, std::memory_order_relaxed)) return;
   Inside inside;
-  return backend->surplus_bytes(backend->taken.load(std::memory_order_relaxed));
+  g_surplus.store(backend->surplus_bytes(backend->taken.load(std::memory_order_relaxed)),
+                  std::memory_order_relaxed);
 }
 
 }  // namespace tally::core::backend

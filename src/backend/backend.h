@@ -25,17 +25,16 @@ struct Backend {
   void* (*take)(size_t bytes, size_t alignment);
   // Takes back what take or resize gave. False if it could not: the memory stays ours.
   bool (*give)(void* p, size_t bytes);
-  // Longer or shorter, content kept, new bytes unknown (or zero, as with take); may move, to the
-  // same alignment. nullptr: all is as before. May be missing.
-  void* (*resize)(void* p, size_t bytes, size_t new_bytes, size_t alignment);
   // What it holds beyond the `taken` bytes that it gave us, for itself or for later; 0 if it does
   // not tell. May be missing.
   uint64_t (*surplus_bytes)(uint64_t taken);
 
   bool gives_zeroed;
-  // It deals in pages: any of them may be given back, alone or with their neighbours, and resize
-  // moves them instead of their content.
-  bool by_pages;
+  // It deals in pages: any of them may be given back, alone or with their neighbours, and this
+  // moves them: longer or shorter, content kept, new bytes zero; perhaps elsewhere, to the same
+  // alignment. nullptr: all is as before. Missing where it does not.
+  void* (*resize)(void* p, size_t bytes, size_t new_bytes, size_t alignment);
+  bool by_pages() const { return resize != nullptr; }
 
   std::atomic<size_t> taken{0};  // any: bytes given to us and not given back
 };
@@ -50,16 +49,18 @@ extern constinit Backend mimalloc;  // of version 2 or 3, by mi_malloc_aligned a
 // Of this name; nullptr if there is none.
 Backend* find(const char* name);
 // From now on memory comes from there. Until then it comes from `os`, and goes back there.
-// `may_ask` tells whether surplus_bytes may ask it: whoever is interrupted by a signal must not be
-// in a call of it that we do not know of, as where its malloc is the program's.
-void select(Backend* backend, bool may_ask);
+void select(Backend* backend);
+// Where memory is to come from. While this thread prepares a fork, `os`: the others' locks may be
+// held by it.
 Backend* selected();
 
 // ---- Checked calls: errno is kept, what is taken is counted, aligned and all zero.
 
 void* take(Backend* from, size_t bytes, size_t alignment);
-// Gives back what take or resize gave: whole, or of a backend that deals in pages some of them.
+// Gives back what take or resize gave: whole, or of a backend that deals in pages some of them. The
+// pages go to the system, whatever the backend keeps. False: it could not.
 bool give(Backend* from, void* p, size_t bytes);
+// nullptr: all is as before.
 void* resize(Backend* from, void* p, size_t bytes, size_t new_bytes, size_t alignment);
 // As take, exactly there, where a part was given back to `os` before. False: it is somebody else's
 // by now.
@@ -76,8 +77,11 @@ bool is_inside();
 
 // Bytes taken and not given back, of all backends.
 size_t held_bytes();
-// What the selected one holds beyond what it gave; 0 if that cannot be known.
+// What the selected one held beyond what it gave when it was last asked; 0 if that is not known.
 uint64_t surplus_bytes();
+// Asks it, if that was not done in the last second, or now. Not for a signal
+// handler: it takes locks that whoever was interrupted may hold, in the midst of a fork too.
+void ask_surplus(bool now = false);
 
 }  // namespace backend
 }  // namespace tally::core

@@ -7,7 +7,6 @@
 
 extern "C" {
 __attribute__((weak)) void* mallocx(size_t size, int flags);
-__attribute__((weak)) void* rallocx(void* p, size_t size, int flags);
 __attribute__((weak)) void dallocx(void* p, int flags);
 __attribute__((weak)) int mallctl(const char* name, void* old, size_t* old_length, void* now,
                                   size_t now_length);
@@ -36,8 +35,7 @@ constinit Backend jemalloc = {
         "behind libtally.so in LD_PRELOAD",
     .is_loaded =
         [] {
-          if (mallocx == nullptr || rallocx == nullptr || dallocx == nullptr ||
-              mallctl == nullptr) {
+          if (mallocx == nullptr || dallocx == nullptr || mallctl == nullptr) {
             return false;
           }
           void* p = mallocx(1, kNoThreadCache);
@@ -50,8 +48,6 @@ constinit Backend jemalloc = {
           dallocx(p, kNoThreadCache);
           return true;
         },
-    .resize = [](void* p, size_t, size_t new_bytes,
-                 size_t alignment) { return rallocx(p, new_bytes, flags_for(alignment)); },
     .surplus_bytes = [](uint64_t) -> uint64_t {
       // Its statistics are as of the last change of the epoch.
       uint64_t epoch = 1;
@@ -61,7 +57,7 @@ constinit Backend jemalloc = {
       return resident > active ? resident - active : 0;
     },
     .gives_zeroed = false,
-    .by_pages = false,
+    .resize = nullptr,
 };
 
 }  // namespace tally::core::backend

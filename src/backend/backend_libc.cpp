@@ -6,7 +6,7 @@ namespace tally::core::backend {
 
 constinit Backend libc = {
     .name = "libc",
-    .how_to_load = "the C library is not glibc",
+    .how_to_load = "the C library is not glibc, or is linked statically",
     .is_loaded = core::os::has_libc,
     .take = [](size_t bytes, size_t alignment) { return core::os::libc_aligned(alignment, bytes); },
     .give =
@@ -14,15 +14,13 @@ constinit Backend libc = {
           core::os::libc_free(p);
           return true;
         },
-    // Its realloc forgets the alignment.
-    .resize = nullptr,
     .surplus_bytes =
         [](uint64_t taken) {
           uint64_t held = core::os::libc_held_bytes();
           return held > taken ? held - taken : 0;
         },
     .gives_zeroed = false,
-    .by_pages = false,
+    .resize = nullptr,
 };
 
 }  // namespace tally::core::backend

@@ -3,7 +3,6 @@
 
 extern "C" {
 __attribute__((weak)) void* mi_malloc_aligned(size_t size, size_t alignment);
-__attribute__((weak)) void* mi_realloc_aligned(void* p, size_t size, size_t alignment);
 __attribute__((weak)) void mi_free(void* p);
 __attribute__((weak)) void mi_process_info(size_t* elapsed_ms, size_t* user_ms, size_t* system_ms,
                                            size_t* rss, size_t* peak_rss, size_t* commit,
@@ -20,7 +19,7 @@ constinit Backend mimalloc = {
         "behind libtally.so in LD_PRELOAD",
     .is_loaded =
         [] {
-          if (mi_malloc_aligned == nullptr || mi_realloc_aligned == nullptr || mi_free == nullptr) {
+          if (mi_malloc_aligned == nullptr || mi_free == nullptr) {
             return false;
           }
           void* p = mi_malloc_aligned(1, 1);
@@ -33,8 +32,6 @@ constinit Backend mimalloc = {
           mi_free(p);
           return true;
         },
-    .resize = [](void* p, size_t, size_t new_bytes,
-                 size_t alignment) { return mi_realloc_aligned(p, new_bytes, alignment); },
     .surplus_bytes = [](uint64_t taken) -> uint64_t {
       if (mi_process_info == nullptr) return 0;
       size_t commit = 0, unused;
@@ -42,7 +39,7 @@ constinit Backend mimalloc = {
       return commit > taken ? commit - taken : 0;
     },
     .gives_zeroed = false,
-    .by_pages = false,
+    .resize = nullptr,
 };
 
 }  // namespace tally::core::backend

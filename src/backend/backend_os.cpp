@@ -10,10 +10,9 @@ constinit Backend os = {
     .is_loaded = [] { return true; },
     .take = core::os::map,
     .give = core::os::unmap,
-    .resize = core::os::remap,
     .surplus_bytes = nullptr,
     .gives_zeroed = true,
-    .by_pages = true,
+    .resize = core::os::remap,
 };
 
 }  // namespace tally::core::backend

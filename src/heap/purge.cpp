@@ -1,5 +1,6 @@
 #include "heap/purge.h"
 
+#include "backend/backend.h"
 #include "base/math.h"
 #include "base/options.h"
 #include "heap/holes.h"
@@ -47,6 +48,7 @@ void purge_tick() {
   }
   purge_runs(now, false);
   purge_spans(now, false);
+  backend::ask_surplus();
 }
 
 namespace {
@@ -71,7 +73,11 @@ size_t purge_all(bool holes) {
 
 }  // namespace
 
-size_t purge_all() { return purge_all(true); }
+size_t purge_all() {
+  size_t purged = purge_all(true);
+  backend::ask_surplus(true);
+  return purged;
+}
 
 bool make_room() {
   // Holes are for the system; addresses are what is missing here.

@@ -283,7 +283,7 @@ bool hollow_chunks() {
   LockGuard guard(central);
   for (Chunk* chunk = all_chunks.load(std::memory_order_relaxed); chunk != nullptr;
        chunk = chunk->next_chunk) {
-    if ((chunk->free_slots & kHollowSlots) != kHollowSlots || !chunk->from->by_pages) continue;
+    if ((chunk->free_slots & kHollowSlots) != kHollowSlots || !chunk->from->by_pages()) continue;
     if (!backend::give(chunk->from, chunk->slot_start(1), kHollowBytes)) continue;
     any = true;
     chunk->hollow = true;

@@ -82,7 +82,7 @@ bool merge_kept() {
     for (unsigned j = 0; j < g_kept_count;) {
       Slab* left = g_kept[i].span;
       Slab* right = g_kept[j].span;
-      if (end_of(left) != right->start || !left->from->by_pages || left->from != right->from) {
+      if (end_of(left) != right->start || !left->from->by_pages() || left->from != right->from) {
         ++j;
         continue;
       }
@@ -101,7 +101,7 @@ bool merge_kept() {
 
 // What the span has beyond `bytes` is kept on as one of its own.
 void cut(Slab* span, size_t bytes, uint64_t since) {
-  if (!span->from->by_pages) return;
+  if (!span->from->by_pages()) return;
   if (span->mapped - bytes < kCutLeast || g_kept_count == kKeptMax) return;
   if (!address_map.prepare(span->start + bytes, 1)) return;
   Slab* rest = take_descriptor();
@@ -123,7 +123,7 @@ Slab* find_kept(size_t bytes, size_t alignment) {
     const Slab* span = g_kept[i].span;
     if (span->mapped < bytes || (address(span->start) & (alignment - 1)) != 0) continue;
     // Nothing can be cut off.
-    if (!span->from->by_pages && span->mapped > bytes + bytes / 4) continue;
+    if (!span->from->by_pages() && span->mapped > bytes + bytes / 4) continue;
     if (best == kKeptMax || span->mapped < g_kept[best].span->mapped) best = i;
   }
   if (best == kKeptMax) return nullptr;
@@ -135,6 +135,12 @@ Slab* find_kept(size_t bytes, size_t alignment) {
 
 // It becomes so long, and goes where there is room. The system may refuse.
 bool move(Slab* span, size_t bytes, size_t alignment) {
+  if (!span->from->by_pages()) {
+    // It stays as it is; what it does not need is given up as memory.
+    if (bytes > span->mapped) return false;
+    backend::purge(span->start + bytes, span->mapped - bytes);
+    return true;
+  }
   // Wherever it goes, it will find its place in the map.
   if (!address_map.reserve()) return false;
   void* moved = backend::resize(span->from, span->start, span->mapped, bytes, alignment);
@@ -156,7 +162,7 @@ Slab* grow_kept(size_t bytes, size_t alignment) {
   }
   if (alignment > kSlotBytes || g_kept_count == 0) return nullptr;
   const Slab* found = g_kept[longest].span;
-  if (found->mapped < bytes / 2 || !found->from->by_pages) return nullptr;
+  if (found->mapped < bytes / 2 || !found->from->by_pages()) return nullptr;
   Kept kept = g_kept[longest];
   remove_kept(longest);
   if (move(kept.span, bytes, alignment)) return kept.span;
@@ -244,7 +250,7 @@ bool resize_span(Slab* span, size_t bytes) {
   LockGuard guard(central);
   size_t had = span->mapped;
   if (!move(span, bytes, kSlotBytes)) return false;
-  g_used_bytes += bytes - had;
+  g_used_bytes += span->mapped - had;
   return true;
 }
 

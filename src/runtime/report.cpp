@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/check.h"
 #include "base/options.h"
 #include "base/text.h"
@@ -70,6 +71,7 @@ void prepare_report() {
 
 void report_at_exit() {
   if (!options.report) return;
+  backend::ask_surplus(true);
   if (options.report_path[0] == 0) {
     render_to_fd(render_table, program_stderr());
   } else {

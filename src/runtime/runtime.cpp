@@ -1,12 +1,10 @@
 // The life of the process: the first use, the constructor, fork, and the end.
-#include <stdlib.h>
 #include <string.h>
 
 #include "backend/backend.h"
 #include "base/check.h"
 #include "base/options.h"
 #include "base/text.h"
-#include "heap/free.h"
 #include "heap/thread.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
@@ -72,18 +70,11 @@ void register_fork_handlers() {
   os::set_fork_hooks(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-bool is_malloc_ours() {
-  void* volatile p = malloc(1);
-  bool ours = find_block(p) != nullptr;
-  free(p);
-  return ours;
-}
-
 void choose_backend() {
   Backend* backend = backend::find(options.backend);
   if (backend == &backend::os) return;
   if (backend->is_loaded()) {
-    backend::select(backend, is_malloc_ours());
+    backend::select(backend);
     register_fork_handlers();
     return;
   }

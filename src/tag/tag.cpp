@@ -247,6 +247,8 @@ namespace {
 constexpr size_t kMostDrawn = 16 * KiB;
 
 bool refuse(Tag* tag) {
+  // No limit: nothing has so much.
+  if (tag->account().limit() == Account::kNoLimit) return false;
   // So that it is noticed when memory comes back.
   if (!tag->limit.is_short.exchange(true, std::memory_order_relaxed)) note_shortage(tag);
   limits_met.refused = tag;

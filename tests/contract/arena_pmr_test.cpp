@@ -61,12 +61,16 @@ TEST(ArenaPmr, IsEqualToItselfAlone) {
 }
 
 TEST(ArenaPmr, OptionsMayBeGiven) {
-  tally_arena_options options = {};
-  options.first_bytes = 1024;
-  tally::Arena arena(tally::Tag::create("/arena_pmr/options"), options);
+  tally::Arena arena(tally::Tag::create("/arena_pmr/options"), {.first_bytes = 1024});
   const uint64_t descriptor = arena.stats().reserved_bytes;
   ASSERT_NE(arena.alloc(8), nullptr);
   EXPECT_EQ(arena.stats().reserved_bytes, descriptor + 1024);
+}
+
+TEST(ArenaPmr, ItsTagIsTheThreadsUnlessNamed) {
+  const tally::Tag tag = tally::Tag::create("/arena_pmr/scope");
+  const tally::TagScope scope(tag);
+  EXPECT_EQ(tally::Arena().stats().tag, tag.id());
 }
 
 TEST(ArenaPmr, MakesObjectsThatNeedNoDestructor) {

@@ -448,4 +448,24 @@ TEST_F(Arena, MayGoFromThreadToThread) {
   EXPECT_EQ(stats_of(tag_).own.live_blocks, 0u);
 }
 
+// Whatever it may keep, and however much of that is used each time.
+TEST_F(Arena, WhoUsesAsMuchEachTimeNeedsTheHeapNoMore) {
+  for (const size_t keep :
+       {size_t{4096}, size_t{300} << 10, size_t{1000} << 10, size_t{10} << 20}) {
+    size_t bound = 1;
+    while (2 * bound <= keep) bound *= 2;
+    for (const size_t percent : {10, 50, 88, 90, 99}) {
+      make(0, 0, keep);
+      uint64_t taken = 0;
+      for (int cycle = 0; cycle < 12; cycle++) {
+        if (cycle == 6) taken = stats().segments_taken;
+        const size_t use = (bound - 64) * percent / 100;
+        for (size_t used = 0; used + 40 <= use; used += 40) ASSERT_NE(alloc(40), nullptr);
+        tally_arena_reset(arena_);
+      }
+      EXPECT_EQ(stats().segments_taken, taken) << keep << ", " << percent << " %";
+    }
+  }
+}
+
 }  // namespace

@@ -182,6 +182,24 @@ TEST(BufferPool, WhatIsKeptIsFreedBeforeAGetFails) {
   EXPECT_EQ(pool.stats().kept_buffers, 1u);
 }
 
+TEST(BufferPool, WhatNothingCanHaveCostsNothingThatIsKept) {
+  BufferPool pool(Tag::create("/buffers/absurd"), 1 << 20);
+  pool.get(100000).reset();
+  const size_t kept = pool.stats().kept_bytes;
+  EXPECT_FALSE(pool.try_get(SIZE_MAX));
+  EXPECT_EQ(errno, ENOMEM);
+  EXPECT_EQ(pool.stats().kept_bytes, kept);
+}
+
+TEST(BufferPool, WhatArrivesMayBeLessThanThereIsRoomFor) {
+  BufferPool pool(Tag::create("/buffers/resize"), 1 << 20);
+  Buffer buffer = pool.get(1000);
+  buffer.resize(10);
+  EXPECT_EQ(buffer.span().size(), 10u);
+  buffer.resize(buffer.capacity());
+  EXPECT_EQ(buffer.size(), buffer.capacity());
+}
+
 TEST(BufferPool, APressureCallbackMayTrimIt) {
   const Tag tag = Tag::create("/buffers/pressure");
   ASSERT_TRUE(tag.limit(1 << 20, TALLY_LIMIT_NONE));

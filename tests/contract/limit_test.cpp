@@ -35,6 +35,16 @@ class Limit : public testing::Test {
   std::vector<void*> blocks_;
 };
 
+// What nothing has is no matter of limits, and no event.
+TEST_F(Limit, WhatNothingHasIsRefusedByNone) {
+  ASSERT_EQ(tally_limit_set(tag_, TALLY_LIMIT_NONE, TALLY_LIMIT_NONE, TALLY_POLICY_FAIL), 0);
+  for (tally_tag tag : {tag_, TALLY_TAG_ROOT}) {
+    EXPECT_EQ(tally_malloc(tag, opaque(size_t{1} << 47)), nullptr);
+    EXPECT_EQ(errno, ENOMEM);
+    EXPECT_EQ(stats_of(tag).refused_count, 0U);
+  }
+}
+
 TEST_F(Limit, EveryWayToAllocateFailsAsWithoutMemory) {
   for (size_t size : {100U, 5000U, 50000U, 200000U, 3000000U}) {
     const tally_tag tag = tally_tag_create(("/limit/every/" + std::to_string(size)).c_str());

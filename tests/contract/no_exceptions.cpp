@@ -84,7 +84,7 @@ void pools() {
                                              .max = 1});
     auto resource = resources.acquire();
     CHECK(*resource == 7);
-    CHECK(!resources.acquire_for({}));
+    CHECK(!resources.acquire_for(std::chrono::seconds(0)));
     CHECK(errno == ETIMEDOUT);
   }
   CHECK_OP(tag.stats().own.live_blocks, ==, 0);

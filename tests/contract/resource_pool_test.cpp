@@ -225,14 +225,34 @@ TEST_F(ResourcePool, WhatIsNotValidIsReplaced) {
   EXPECT_EQ(connection->count(), -1);
   connection.reset();
   connection = pool.acquire();
-  EXPECT_EQ(asked, 2);
+  EXPECT_EQ(asked, 3) << "the other one too";
   EXPECT_EQ(connection->count(), 1);
-  EXPECT_EQ(pool.stats().discarded, 1u);
+  EXPECT_EQ(pool.stats().discarded, 2u);
   EXPECT_EQ(pool.stats().created, 3u);
   const Pool::Handle other = pool.acquire();
   EXPECT_EQ(other->count(), 1);
   EXPECT_EQ(pool.stats().discarded, 2u);
   EXPECT_EQ(pool.stats().size, 2u);
+}
+
+// With the database down, what is idle and good still serves.
+TEST_F(ResourcePool, OneThatIsGoodIsPreferredToANewOne) {
+  const Connection* bad = nullptr;
+  Pool::Options some = options(3, 3);
+  const auto connect = some.create;
+  bool is_down = false;
+  some.create = [&] { return is_down ? nullptr : connect(); };
+  some.validate = [&](Connection& connection) { return &connection != bad; };
+  Pool pool(tag_, some);
+  bad = pool.acquire().get();
+  is_down = true;
+  const Pool::Handle first = pool.acquire();
+  EXPECT_TRUE(first);
+  EXPECT_NE(first.get(), bad);
+  EXPECT_TRUE(pool.acquire());
+  EXPECT_EQ(pool.stats().size, 2u);
+  EXPECT_EQ(pool.stats().discarded, 1u);
+  EXPECT_EQ(pool.stats().failed, 0u);
 }
 
 TEST_F(ResourcePool, AnExceptionOfValidateMeansNo) {
@@ -504,6 +524,11 @@ TEST_F(ResourcePool, BadOptionsAreInvalid) {
   EXPECT_THROW(Pool(tag_, Pool::Options{}), std::invalid_argument);
   EXPECT_THROW(Pool(tag_, options(0, 0)), std::invalid_argument);
   EXPECT_THROW(Pool(tag_, options(3, 2)), std::invalid_argument);
+  Pool::Options brief = options(1, 2);
+  for (const auto lifetime : {0s, -1s}) {
+    brief.lifetime_limit = lifetime;
+    EXPECT_THROW(Pool(tag_, brief), std::invalid_argument);
+  }
   errno = 0;
   EXPECT_THROW(Pool(Tag(TALLY_TAG_NONE), options(0, 1)), std::bad_alloc);
   EXPECT_EQ(errno, EINVAL);

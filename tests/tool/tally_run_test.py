@@ -419,6 +419,10 @@ class SetsTheBackend(ToolTest):
         self.fails(2, "--backend os=/lib/x.so: it has no library" + USAGE, "--backend=os=/lib/x.so", "true")
         self.fails(2, "--backend jemalloc=: expected a path after =" + USAGE, "--backend", "jemalloc=", "true")
         self.fails(78, "/no/such.so: no such library", "--backend=jemalloc=/no/such.so", "true")
+        with open("/proc/self/maps") as maps:
+            libc = next(line.split()[-1] for line in maps if "/libc.so" in line)
+        self.fails(78, f"{libc}: has no mi_malloc_aligned, so it cannot be the backend mimalloc",
+                   f"--backend=mimalloc={libc}", "true")
         os.mkdir(self.path("two words"))
         path = shutil.copy(self.library_of("jemalloc"), self.path("two words", "libjemalloc.so.2"))
         self.fails(78, f"{path}: LD_PRELOAD cannot name a path with a space or a colon, for it takes either to "

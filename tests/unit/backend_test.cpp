@@ -24,6 +24,7 @@ struct Fake {
   uint64_t calls = 0, fail_from = UINT64_MAX, fail_count = UINT64_MAX;
   size_t off_by = 0;
   bool refuses_back = false;
+  bool keeps = false;
   bool allocates = false;
   int live = 0;
   void* held_inside = nullptr;
@@ -59,17 +60,9 @@ void* fake_take(size_t bytes, size_t alignment) {
 bool fake_give(void* p, size_t) {
   fake.allocate_inside();
   if (fake.refuses_back) return false;
-  free(static_cast<char*>(p) - fake.off_by);
+  if (!fake.keeps) free(static_cast<char*>(p) - fake.off_by);
   --fake.live;
   return true;
-}
-
-void* fake_resize(void* p, size_t bytes, size_t new_bytes, size_t alignment) {
-  void* moved = fake_take(new_bytes, alignment);
-  if (moved == nullptr) return nullptr;
-  memcpy(moved, p, min_of(bytes, new_bytes));
-  fake_give(p, bytes);
-  return moved;
 }
 
 constinit Backend fake_backend = {
@@ -78,10 +71,9 @@ constinit Backend fake_backend = {
     .is_loaded = nullptr,
     .take = fake_take,
     .give = fake_give,
-    .resize = fake_resize,
     .surplus_bytes = [](uint64_t taken) { return taken + 5; },
     .gives_zeroed = false,
-    .by_pages = false,
+    .resize = nullptr,
 };
 
 class BackendTest : public testing::Test {
@@ -90,12 +82,12 @@ class BackendTest : public testing::Test {
     fake = {};
     options.purge_ms = 1000;
     fake_os::set_clock(50000);
-    backend::select(&fake_backend, true);
+    backend::select(&fake_backend);
   }
   ~BackendTest() override {
     fake.allocates = false;
     purge_spans(0, true);
-    backend::select(&backend::os, false);
+    backend::select(&backend::os);
   }
   static size_t taken() { return fake_backend.taken.load(); }
 
@@ -145,18 +137,54 @@ TEST_F(BackendTest, WhatItTookIsCounted) {
   size_t held = backend::held_bytes();
   Slab* span = take_span(8 * MiB, 1, &zeroed);
   EXPECT_EQ(taken(), before + 8 * MiB);
-  EXPECT_EQ(backend::surplus_bytes(), taken() + 5);
-  ASSERT_TRUE(resize_span(span, 16 * MiB));
-  EXPECT_EQ(taken(), before + 16 * MiB);
   give_span(span);
   purge_spans(0, true);
   EXPECT_EQ(taken(), before);
   EXPECT_LE(backend::held_bytes(), held + MiB) << "but for tables";
 }
 
-TEST_F(BackendTest, ItIsNotAskedWhatItHoldsIfThatMayDeadlock) {
-  backend::select(&fake_backend, false);
-  EXPECT_EQ(backend::surplus_bytes(), 0U);
+TEST_F(BackendTest, WhatItHoldsBesidesIsAskedNowAndThen) {
+  backend::ask_surplus(true);
+  uint64_t first = backend::surplus_bytes();
+  EXPECT_EQ(first, taken() + 5);
+  bool zeroed;
+  Slab* span = take_span(8 * MiB, 1, &zeroed);
+  backend::ask_surplus();
+  EXPECT_EQ(backend::surplus_bytes(), first) << "within the same second";
+  fake_os::advance_clock(1000);
+  backend::ask_surplus();
+  EXPECT_EQ(backend::surplus_bytes(), first + 8 * MiB);
+  give_span(span);
+}
+
+// Its pages go to the system, whatever it keeps.
+TEST_F(BackendTest, WhatGoesBackIsNotResident) {
+  bool zeroed;
+  Slab* span = take_span(8 * MiB, 1, &zeroed);
+  char* start = span->start;
+  memset(start, 1, 8 * MiB);
+  give_span(span);
+  fake.keeps = true;
+  purge_spans(0, true);
+  EXPECT_TRUE(is_zero(start, 8 * MiB));
+  free(start);
+}
+
+TEST_F(BackendTest, ShorterInPlaceLongerByACopy) {
+  tally_tag tag = make_tag("/unit/backend/resize");
+  auto* p = static_cast<char*>(tally_malloc(tag, 16 * MiB));
+  fill(p, 16 * MiB, 3);
+  EXPECT_EQ(tally_realloc(tag, p, 9 * MiB), p);
+  EXPECT_EQ(own(tag).footprint_bytes, 9 * MiB);
+  EXPECT_TRUE(is_filled(p, 9 * MiB, 3));
+  EXPECT_TRUE(is_zero(p + 9 * MiB, 7 * MiB)) << "its memory went";
+  EXPECT_EQ(tally_realloc(tag, p, 12 * MiB), p) << "there is room still";
+  auto* longer = static_cast<char*>(tally_realloc(tag, p, 30 * MiB));
+  ASSERT_NE(longer, nullptr);
+  EXPECT_NE(longer, p);
+  EXPECT_TRUE(is_filled(longer, 9 * MiB, 3));
+  tally_free(longer);
+  EXPECT_EQ(own(tag).live_blocks, 0U);
 }
 
 TEST_F(BackendTest, UnalignedMemoryIsRefused) {
@@ -246,10 +274,10 @@ TEST_F(BackendTest, ChunksKeepTheirAddresses) {
 
 // Memory from before the choice goes back to where it came from.
 TEST_F(BackendTest, SpansGoBackToTheirOwn) {
-  backend::select(&backend::os, false);
+  backend::select(&backend::os);
   bool zeroed;
   Slab* early = take_span(8 * MiB, 1, &zeroed);
-  backend::select(&fake_backend, true);
+  backend::select(&fake_backend);
   Slab* late = take_span(8 * MiB, 1, &zeroed);
   EXPECT_EQ(early->from, &backend::os);
   EXPECT_EQ(late->from, &fake_backend);

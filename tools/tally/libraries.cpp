@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "environment.h"
 #include "executable.h"
@@ -16,10 +18,13 @@ namespace fs = std::filesystem;
 
 const std::vector<Backend>& backends() {
   static const std::vector<Backend> all = {
-      {"os", {}, ""},
-      {"libc", {}, ""},
-      {"jemalloc", {"libjemalloc.so.2"}, "libjemalloc2"},
-      {"mimalloc", {"libmimalloc.so.2", "libmimalloc.so.3", "libmimalloc.so"}, "libmimalloc2.0"},
+      {"os", {}, "", ""},
+      {"libc", {}, "", ""},
+      {"jemalloc", {"libjemalloc.so.2"}, "libjemalloc2", "mallocx"},
+      {"mimalloc",
+       {"libmimalloc.so.2", "libmimalloc.so.3", "libmimalloc.so"},
+       "libmimalloc2.0",
+       "mi_malloc_aligned"},
   };
   return all;
 }
@@ -120,6 +125,18 @@ std::string preloadable(const std::string& file) {
   return path;
 }
 
+std::string backend_library(const Backend& backend, const std::string& file) {
+  std::string path = preloadable(file);
+  std::ifstream library(path, std::ios::binary);
+  const std::string content(std::istreambuf_iterator<char>(library), {});
+  // Between two zeros, as the names of symbols stand.
+  if (content.find('\0' + std::string(backend.symbol) + '\0') == content.npos) {
+    throw Failure(kConfiguration, path + ": has no " + std::string(backend.symbol) +
+                                      ", so it cannot be the backend " + std::string(backend.name));
+  }
+  return path;
+}
+
 std::string find_tally_library(const std::string& given) {
   if (!given.empty()) return preloadable(given);
   const fs::path own = fs::read_symlink("/proc/self/exe").parent_path();
@@ -139,7 +156,7 @@ std::string find_backend_library(const Backend& backend, const SearchPath& where
   std::string path = in_folders(backend, where.first);
   if (path.empty()) path = among_files(backend, where.cached);
   if (path.empty()) path = in_folders(backend, where.standard);
-  if (!path.empty()) return preloadable(path);
+  if (!path.empty()) return backend_library(backend, path);
   const std::string name(backend.name);
   throw Failure(kConfiguration,
                 "backend " + name + ": no " + listed(backend.files) +

@@ -11,6 +11,7 @@ struct Backend {
   std::string_view name;
   std::vector<std::string_view> files;  // what its library may be called; none: it needs none
   std::string_view package;             // of Debian
+  std::string_view symbol;              // that Tally calls it by
 };
 
 // nullptr if the library has no backend of that name.
@@ -34,6 +35,9 @@ std::string find_tally_library(const std::string& given);
 // Likewise the library of a backend that needs one. It is looked for and not loaded: jemalloc as
 // Debian has it cannot be loaded by dlopen.
 std::string find_backend_library(const Backend& backend, const SearchPath& where);
+
+// `file`, ready for LD_PRELOAD, if it is the backend's library. Throws Failure (kConfiguration).
+std::string backend_library(const Backend& backend, const std::string& file);
 
 // The file as LD_PRELOAD takes it, an absolute path. Throws Failure (kConfiguration) if it is no
 // library or has a name that cannot be preloaded.

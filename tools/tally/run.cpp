@@ -122,7 +122,10 @@ void set_options(const std::vector<std::string>& options) {
     size_t equals = pair.find('=');
     bool has_both = equals != 0 && equals != pair.npos;
     if (!has_both) fail_usage("--option " + pair + ": expected NAME=VALUE");
-    set_option(pair.substr(0, equals), pair.substr(equals + 1));
+    const std::string name = pair.substr(0, equals);
+    constexpr char kPrefix[] = "TALLY_";
+    const bool is_whole = name.starts_with(kPrefix);
+    set_option(is_whole ? name.substr(sizeof kPrefix - 1) : name, pair.substr(equals + 1));
   }
 }
 
@@ -137,7 +140,7 @@ std::string set_backend(const std::string& asked) {
       std::string path = asked.substr(name.size() + 1);
       if (path.empty()) fail_usage("--backend " + asked + ": expected a path after =");
       if (backend->files.empty()) fail_usage("--backend " + asked + ": it has no library");
-      return preloadable(path);
+      return backend_library(*backend, path);
     }
   }
   const Backend* backend = find_backend(option("backend").value_or("os"));
