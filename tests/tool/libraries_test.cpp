@@ -99,7 +99,7 @@ TEST(SearchPath, IsTheLinkers) {
   unsetenv("LD_LIBRARY_PATH");
   EXPECT_TRUE(linker_search_path().first.empty());
   // The C library is in one of them on any system, and `libc.so.6` not a name made up here.
-  const Backend libc = {"libc", {"libc.so.6"}, "libc6"};
+  const Backend libc = {"libc", {"libc.so.6"}, "libc6", "malloc"};
   EXPECT_TRUE(find_backend_library(libc, {{}, {}, path.standard}).ends_with("/libc.so.6"));
   if (!path.cached.empty()) {
     EXPECT_TRUE(find_backend_library(libc, {{}, path.cached, {}}).ends_with("/libc.so.6"));
