@@ -43,9 +43,8 @@ Backend* find(const char* name) {
 
 void select(Backend* backend) { g_selected.store(backend, std::memory_order_release); }
 
-Backend* selected() {
-  return Lock::all_held_by_me() ? &os : g_selected.load(std::memory_order_acquire);
-}
+Backend* selected() { return g_selected.load(std::memory_order_acquire); }
+Backend* source() { return Lock::all_held_by_me() ? &os : selected(); }
 
 void* take(Backend* from, size_t bytes, size_t alignment) {
   Inside inside;
@@ -105,7 +104,7 @@ uint64_t surplus_bytes() { return g_surplus.load(std::memory_order_relaxed); }
 
 void ask_surplus(bool now) {
   constexpr uint64_t kEveryMs = 1000;
-  const Backend* backend = selected();
+  const Backend* backend = source();
   if (backend->surplus_bytes == nullptr || is_inside()) return;
   uint64_t asked = g_asked.load(std::memory_order_relaxed), clock = core::os::now_ms();
   if (!now && clock < asked + kEveryMs) return;

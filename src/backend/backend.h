@@ -50,9 +50,10 @@ extern constinit Backend mimalloc;  // of version 2 or 3, by mi_malloc_aligned a
 Backend* find(const char* name);
 // From now on memory comes from there. Until then it comes from `os`, and goes back there.
 void select(Backend* backend);
-// Where memory is to come from. While this thread prepares a fork, `os`: the others' locks may be
-// held by it.
 Backend* selected();
+// Where memory is to come from now: the selected one, but `os` while this thread prepares a fork,
+// as it may hold the other's locks then.
+Backend* source();
 
 // ---- Checked calls: errno is kept, what is taken is counted, aligned and all zero.
 
@@ -79,8 +80,8 @@ bool is_inside();
 size_t held_bytes();
 // What the selected one held beyond what it gave when it was last asked; 0 if that is not known.
 uint64_t surplus_bytes();
-// Asks it, if that was not done in the last second, or now. Not for a signal
-// handler: it takes locks that whoever was interrupted may hold, in the midst of a fork too.
+// Asks it, if that was not done in the last second, or now. Not for a signal handler: it takes
+// locks that whoever was interrupted may hold, in the midst of a fork too.
 void ask_surplus(bool now = false);
 
 }  // namespace backend

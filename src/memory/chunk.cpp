@@ -108,7 +108,7 @@ Chunk* new_chunk() {
   if (Chunk* chunk = refill_hollow()) return chunk;
   const size_t header = round_up(sizeof(Chunk), os::page_size());
   if (!meta::charge(header)) return nullptr;
-  Backend* from = backend::selected();
+  Backend* from = backend::source();
   auto* chunk = static_cast<Chunk*>(backend::take(from, kChunkBytes, kChunkBytes));
   if (chunk == nullptr || !address_map.prepare(chunk, kChunkBytes)) {
     if (chunk != nullptr) backend::give(from, chunk, kChunkBytes);

@@ -201,7 +201,7 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
     }
   }
   *zeroed = true;
-  Backend* from = backend::selected();
+  Backend* from = backend::source();
   void* start = backend::take(from, bytes, alignment);
   if (start == nullptr) return nullptr;
   if (wants_huge_pages()) backend::prefer_huge_pages(start, bytes, true);

@@ -164,7 +164,7 @@ TEST_F(ResourcePool, ItsMemoryIsTheTags) {
 
 TEST_F(ResourcePool, KeepsItsMinimum) {
   Pool::Options some = options(2, 4);
-  some.idle_limit = 20ms;
+  some.idle_limit = 500ms;
   Pool pool(tag_, some);
   EXPECT_EQ(pool.stats().idle, 2u);
   EXPECT_EQ(pool.stats().created, 2u);
@@ -174,7 +174,7 @@ TEST_F(ResourcePool, KeepsItsMinimum) {
     EXPECT_EQ(pool.stats().size, 4u);
   }
   EXPECT_EQ(pool.stats().idle, 4u);
-  std::this_thread::sleep_for(40ms);
+  std::this_thread::sleep_for(600ms);
   EXPECT_TRUE(pool.maintain());
   EXPECT_EQ(pool.stats().idle, 2u);
   EXPECT_EQ(pool.stats().discarded, 2u);
@@ -191,17 +191,17 @@ TEST_F(ResourcePool, KeepsItsMinimum) {
 
 TEST_F(ResourcePool, NoneIsUsedBeyondItsLifetime) {
   Pool::Options some = options(1, 4);
-  some.lifetime_limit = 50ms;
+  some.lifetime_limit = 500ms;
   Pool pool(tag_, some);
   {
     const Pool::Handle a = pool.acquire();
     EXPECT_EQ(pool.stats().created, 1u);
-    std::this_thread::sleep_for(80ms);
+    std::this_thread::sleep_for(600ms);
   }
   EXPECT_EQ(pool.stats().discarded, 1u);  // as it came back
   EXPECT_EQ(pool.stats().size, 0u);
   EXPECT_TRUE(pool.maintain());
-  std::this_thread::sleep_for(80ms);
+  std::this_thread::sleep_for(600ms);
   const Pool::Handle b = pool.acquire();  // and as it was asked for
   EXPECT_EQ(pool.stats().created, 3u);
   EXPECT_EQ(pool.stats().discarded, 2u);
