@@ -129,8 +129,8 @@ std::string backend_library(const Backend& backend, const std::string& file) {
   std::string path = preloadable(file);
   std::ifstream library(path, std::ios::binary);
   const std::string content(std::istreambuf_iterator<char>(library), {});
-  // Between two zeros, as the names of symbols stand.
-  if (content.find('\0' + std::string(backend.symbol) + '\0') == content.npos) {
+  // As the names of symbols end; they may begin within a longer one.
+  if (content.find(std::string(backend.symbol) + '\0') == content.npos) {
     throw Failure(kConfiguration, path + ": has no " + std::string(backend.symbol) +
                                       ", so it cannot be the backend " + std::string(backend.name));
   }
