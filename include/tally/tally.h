@@ -279,8 +279,8 @@ typedef struct tally_process_stats_t {
   uint64_t backend_chunks; /* chunks of 4 MiB, from whatever backend; they are never given back */
   uint64_t
       backend_surplus_bytes; /* what the backend holds beyond backend_bytes, for itself or for
-                                later: of libc and mimalloc address space, of jemalloc resident;
-                                0 if it does not tell, or its malloc is the program's */
+                                later, as of a second of activity ago or less: of libc and mimalloc
+                                address space, of jemalloc resident; 0 if it does not tell */
 } tally_process_stats_t;
 
 typedef struct tally_snapshot_t {

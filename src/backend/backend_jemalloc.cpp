@@ -31,8 +31,7 @@ constinit Backend jemalloc = {
     .name = "jemalloc",
     .how_to_load =
         "install libjemalloc2, and start the program by tally run --backend=jemalloc or with "
-        "libjemalloc.so.2 "
-        "behind libtally.so in LD_PRELOAD",
+        "libjemalloc.so.2 behind libtally.so in LD_PRELOAD",
     .is_loaded =
         [] {
           if (mallocx == nullptr || dallocx == nullptr || mallctl == nullptr) {

@@ -15,8 +15,7 @@ constinit Backend mimalloc = {
     .name = "mimalloc",
     .how_to_load =
         "install libmimalloc2.0, and start the program by tally run --backend=mimalloc or with "
-        "libmimalloc.so.2 "
-        "behind libtally.so in LD_PRELOAD",
+        "libmimalloc.so.2 behind libtally.so in LD_PRELOAD",
     .is_loaded =
         [] {
           if (mi_malloc_aligned == nullptr || mi_free == nullptr) {

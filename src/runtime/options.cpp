@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/math.h"
 #include "base/options.h"
 #include "base/text.h"
@@ -33,12 +34,12 @@ bool set_abort_conf(Text value) {
 }
 
 bool set_backend(Text value) {
-  for (const char* name : {"os", "libc", "jemalloc", "mimalloc"}) {
-    if (!value.is(name)) continue;
-    options.backend = name;
-    return true;
-  }
-  return false;
+  char name[16] = {};
+  if (value.length >= sizeof name) return false;
+  memcpy(name, value.start, value.length);
+  const Backend* backend = backend::find(name);
+  if (backend != nullptr) options.backend = backend->name;
+  return backend != nullptr;
 }
 
 bool set_check(Text value) {

@@ -348,6 +348,10 @@ class Sets(ToolTest):
         self.assertEqual(self.variable("LD_PRELOAD", "--quiet", environment={"LD_PRELOAD": other}),
                          f"{LIBRARY}:{other}")
 
+    def test_an_option_by_its_whole_name(self):
+        for name in "purge_ms", "TALLY_PURGE_MS":
+            self.assertEqual(self.variable("TALLY_PURGE_MS", "--quiet", "--option", f"{name}=5"), "5")
+
 
 class SetsTheBackend(ToolTest):
     """Of Tally's lines nothing is said here: they are the library's."""
