@@ -1,9 +1,11 @@
 #include "heap/holes.h"
 
+#include <atomic>
 #include <bit>
 
 #include "backend/backend.h"
 #include "base/math.h"
+#include "heap/purge.h"
 #include "heap/slab_ops.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
@@ -17,6 +19,30 @@ namespace {
 constexpr uint64_t kLeastFootprint = 64 * MiB;
 constinit Refusal g_refusal;
 constexpr uint32_t kMaxBlocks = kSlotBytes / kMinAlignment;
+
+// What digging is worth: memory that went back and was soon wanted again has cost two system calls
+// and a page fault. Both figures fade with the rounds of the purge, so that a program whose ways
+// change is tried again. Any thread; a lost update does no harm.
+class Worth {
+ public:
+  void note_dug(size_t bytes) { dug_ = dug_ + bytes; }
+  void note_in_vain(size_t bytes) { in_vain_ = in_vain_ + bytes; }
+  bool is_there() {
+    uint32_t rounds = purge_rounds.load(std::memory_order_relaxed);
+    if (rounds != rounds_) {
+      rounds_ = rounds;
+      dug_ = dug_ - dug_ / 8;
+      in_vain_ = in_vain_ - in_vain_ / 8;
+    }
+    return in_vain_ <= dug_ / 4 + kTried;
+  }
+
+ private:
+  static constexpr size_t kTried = 1 * MiB;
+  Relaxed<size_t> dug_ = 0, in_vain_ = 0;
+  Relaxed<uint32_t> rounds_ = 0;
+};
+constinit Worth g_worth;
 
 // A slab's blocks and granules, by their places from the start of its first slot.
 class Layout {
@@ -80,6 +106,7 @@ size_t bytes_of(uint64_t holes, const Layout& layout) {
 bool commit(Slab* slab, size_t bytes) {
   if (!tag_of(slab)->charge(bytes)) return false;
   slab->bytes.store(slab->bytes.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
+  g_worth.note_in_vain(bytes);
   return true;
 }
 
@@ -196,6 +223,13 @@ bool forget_holes(Slab* slab) {
   return true;
 }
 
+void lose_holes(Slab* slab) {
+  // All of it is free now: the holes are used again with the rest, or would have gone with it.
+  if (slab->holes != 0) g_worth.note_in_vain(bytes_of(slab->holes, Layout(slab)));
+  slab->holes = 0;
+  slab->in_holes = 0;
+}
+
 uint32_t next_event(const Slab* slab, uint32_t out) {
   if (meta::process.held() < kLeastFootprint) return 0;
   // With a block out for each page, a third of the pages have none.
@@ -218,9 +252,9 @@ void note_sparse(Slab* slab) {
   if (!other->is_blocks() || parked || other->all_back()) return;
   if (other->level.out() > other->capacity / 2) return;
   uint64_t now = os::now_ms();
-  if (g_refusal.is_recent(now)) return;
+  if (g_refusal.is_recent(now) || !g_worth.is_there()) return;
   bool used = other->used_ms != 0 && static_cast<uint32_t>(now) - other->used_ms < retry_ms();
-  if (!used) dig_holes(other);
+  if (!used) g_worth.note_dug(dig_holes(other));
 }
 
 void note_use(Slab* slab) {

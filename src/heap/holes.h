@@ -25,6 +25,8 @@ const Block* find_in_hole(const Slab* slab);
 // All of the slab's blocks are back, and its list is about to be built anew. False: a limit refuses
 // the memory, and nothing is changed.
 bool forget_holes(Slab* slab);
+// The slab is nobody's any more.
+void lose_holes(Slab* slab);
 
 // The event, in blocks out, that comes after `out` as a slab empties: 0 is the last.
 uint32_t next_event(const Slab* slab, uint32_t out);

@@ -94,8 +94,7 @@ void release(Slab* slab) {
   if (!slab->parked.load(std::memory_order_relaxed)) unlink(heap, what.size_class, slab);
   slab->parked.store(false, std::memory_order_relaxed);
   end_keeping(slab);
-  slab->holes = 0;
-  slab->in_holes = 0;
+  lose_holes(slab);
   slab->used_ms = 0;
   slab->sparse = false;
   --heap->slabs;

@@ -188,6 +188,27 @@ TEST_P(HolesTest, ASlabInUseIsLeftAlone) {
   tally_free(ballast);
 }
 
+// Batches of blocks that come and go, of which a few stay a little longer: each slab becomes
+// sparse, but its pages are wanted again soon.
+TEST(Holes, WhatIsSoonWantedAgainIsNotGivenBack) {
+  tally_tag tag = make_tag("/unit/holes/batches");
+  void* ballast = tally_malloc(tag, 128 * MiB);
+  constexpr size_t kSize = 448, kBlocks = 64 * kSlotBytes / kSize, kStays = 20;
+  std::vector<void*> blocks(kBlocks);
+  fake_os::Failing counting(fake_os::kPurge, UINT64_MAX / 2);  // none fails
+  constexpr uint64_t kRounds = 100;
+  for (uint64_t round = 0; round < kRounds; ++round) {
+    for (void*& p : blocks) p = tally_malloc(tag, kSize);
+    for (size_t i = 0; i < kBlocks; ++i) {
+      if (i % kStays != 0) tally_free(blocks[i]);
+    }
+    for (size_t i = 0; i < kBlocks; i += kStays) tally_free(blocks[i]);
+  }
+  // Without regard for that seven a slab and round.
+  EXPECT_LT(fake_os::calls(), kRounds * 64);
+  tally_free(ballast);
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, HolesTest,
                          testing::Values(16, 48, 112, 448, 1024, 1280, 3584, 8192, 10240, 40960));
 
