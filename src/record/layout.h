@@ -1,0 +1,263 @@
+// The record: a file in shared memory that tells what a process held, while it runs, when it hangs,
+// and after it was killed. This header is its one description: the library writes by it
+// (record/writer.h), and the program `tally` reads by it.
+//
+//   Head      once, when the file is made; its magic last
+//   Frame x2  everything at one moment, written in turn: one of the two is always whole
+//   names     paths of tags, appended to and never changed: who has an offset has the name
+//   Point x   what was held when: a ring of the last publications, and one of the last minutes
+//   Event x   what happened at limits, a ring
+//   Request   from outside: what the process is asked to do
+//   Reply     what became of it
+//
+// The process never maps the file: it writes by pwrite and reads the request by pread, so that
+// nothing that another writer does to it, truncation included, can reach the process. Whatever is
+// written in one piece begins with a sequence number and a checksum of the rest, so that who reads
+// it half written knows that, and takes the one before it. The writer holds a lock on the whole
+// file (flock, exclusive) as long as it lives: a file that can be locked is a dead process's.
+//
+// All numbers are in the byte order of the machine; times are nanoseconds.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "tally/tally.h"
+
+namespace tally::record {
+
+inline constexpr char kMagic[8] = {'T', 'A', 'L', 'L', 'Y', 'R', 'E', 'C'};
+inline constexpr uint32_t kVersion = 1;
+
+// FOLDER/<pid>.tally, where FOLDER is kFolderPrefix and the user's id, mode 0700.
+inline constexpr char kFolderPrefix[] = "/dev/shm/tally-";
+inline constexpr char kSuffix[] = ".tally";
+// So many files of dead processes are kept, the newest.
+inline constexpr unsigned kDeadKept = 16;
+
+inline constexpr size_t kTagsMax = 2048;
+inline constexpr size_t kClassesMax = 8192;
+inline constexpr size_t kRangesMax = 1024;
+inline constexpr size_t kNamesBytes = 512 * 1024;
+inline constexpr size_t kPointTagsMax = 60;
+inline constexpr size_t kRecentPoints = 600;
+inline constexpr size_t kMinutePoints = 1440;
+inline constexpr size_t kEventsMax = 256;
+
+// What every piece begins with.
+struct Seal {
+  uint64_t sequence;  // from 1, one more with each piece of its kind; 0: never written
+  uint64_t checksum;  // of the sequence and of all that follows the seal
+};
+
+// Of `bytes`, a multiple of 8, eight at a time: fast enough to seal a frame in a fraction of the
+// walk. Against torn writes, not against malice: what a reader takes from a file it checks anyway.
+inline uint64_t checksum(uint64_t sequence, const void* data, size_t bytes) {
+  constexpr uint64_t kPrime = 0x9e3779b97f4a7c15;
+  uint64_t sum[4] = {sequence, kPrime, sequence ^ kPrime, bytes};
+  const char* at = static_cast<const char*>(data);
+  for (size_t i = 0; i < bytes / 8; ++i) {
+    uint64_t word;
+    memcpy(&word, at + i * 8, 8);
+    uint64_t mixed = (sum[i % 4] ^ word) * kPrime;
+    sum[i % 4] = mixed ^ mixed >> 29;
+  }
+  uint64_t all = 0;
+  for (uint64_t one : sum) all = (all ^ one) * kPrime ^ all >> 31;
+  return all;
+}
+
+struct Head {
+  char magic[8];  // written last
+  uint32_t version;
+  uint32_t bytes;       // sizeof(Head)
+  uint64_t checksum;    // record::checksum(0, ...) of all that follows this field
+  uint64_t file_bytes;  // kFileBytes
+  int64_t pid;          // in the process's own namespace
+  uint32_t uid;         // effective, when the file was made
+  uint32_t page_size;
+  int64_t created;       // of the file: CLOCK_REALTIME
+  uint32_t interval_ms;  // between publications, at most when it is busy
+  uint32_t has_thread;   // 1: a thread of Tally's publishes, also while the program is idle
+  char tally_version[24];
+  char backend[16];
+  char tag_by[16];         // "none", "module", "thread"
+  char executable[512];    // path, cut if longer
+  uint32_t command_bytes;  // of `command`
+  uint32_t unused;
+  char command[4096];  // arguments, each with its NUL; cut if longer
+};
+
+// What the process consists of, in bytes. RSS is the sum of the parts, as far as each is resident:
+//
+//   rss = live + in_slabs + empty_slabs + dirty + kept + metadata + recorder - untouched
+//         + backend_surplus + shared + other
+//
+// `other` (stacks, data of programs and libraries, mappings of their own) is what is left; a reader
+// of a process that runs can measure it.
+struct Ledger {
+  uint64_t rss;              // from the kernel
+  uint64_t shared;           // of it: files and shared memory, from the kernel
+  uint64_t live;             // blocks in use, of all tags but /tally; without what was charged
+  uint64_t rounding;         // of live: estimate of what callers did not ask for
+  uint64_t in_slabs;         // free blocks in slabs in use, and ends that no block fits in
+  uint64_t empty_slabs;      // slabs that hold no block, kept for a while
+  uint64_t dirty;            // free runs whose pages were not given back yet
+  uint64_t kept;             // freed spans that were not given back yet
+  uint64_t metadata;         // footprint of /tally
+  uint64_t recorder;         // memory of this process for the record
+  uint64_t untouched;        // of live: pages of large blocks that nobody wrote to yet
+  uint64_t backend_surplus;  // what the backend holds for itself, as far as it tells
+  uint64_t charged;          // by tally_charge: counted under tags, but not heap
+  uint64_t mapped;           // address space taken
+};
+
+struct TagRow {
+  uint32_t id;
+  uint32_t parent;    // id; TALLY_TAG_NONE for the root
+  uint32_t name;      // offset in the names: the whole path
+  uint32_t retired;   // 1
+  uint32_t pressure;  // TALLY_PRESSURE_...
+  uint32_t unused;
+  uint64_t soft_limit;  // TALLY_LIMIT_NONE: none
+  uint64_t hard_limit;
+  uint64_t pressure_ms;
+  uint64_t pressure_count;
+  uint64_t refused_count;
+  uint64_t waited_count;
+  tally_counts own;
+  tally_counts total;
+};
+
+inline constexpr unsigned kFillSteps = 10;
+
+struct ClassRow {
+  uint32_t tag;  // id
+  uint32_t block_size;
+  uint64_t live_blocks;
+  uint64_t capacity_blocks;  // that committed memory has room for
+  uint64_t footprint;
+  uint64_t allocs;     // ever, while heaps lived that still do; with `requested` it gives the mean
+  uint64_t requested;  // bytes asked for in those
+  uint32_t slabs;
+  // Slabs by the part of their capacity that is in use: fill[i] those from i to i + 1 tenths, full
+  // ones in the last.
+  uint32_t fill[kFillSteps];
+  uint32_t sparse_slabs;  // of them: those with at most a quarter in use
+  uint64_t sparse_free;   // bytes of free blocks in those
+};
+
+// Address space of the heap: chunks, spans and metadata, neighbours joined.
+struct Range {
+  uint64_t start;
+  uint64_t end;
+};
+
+struct FrameHead {
+  Seal seal;
+  uint64_t bytes;        // of the frame: this head, then tag rows, class rows, ranges
+  int64_t time;          // CLOCK_REALTIME at the end of the walk
+  uint64_t uptime;       // CLOCK_MONOTONIC then
+  uint64_t walk;         // how long that took
+  uint32_t names_bytes;  // of the names that are written
+  uint32_t tag_count;
+  uint32_t class_count;
+  uint32_t range_count;
+  // What there was no room for. Of tags the smallest are left out, and their classes.
+  uint32_t tags_left_out;
+  uint32_t classes_left_out;
+  uint32_t ranges_left_out;
+  uint32_t is_last;  // 1: the process ended by exit or return from main, and left the file
+  uint64_t foreign_frees;
+  Ledger ledger;
+};
+
+inline constexpr size_t kFrameBytes = sizeof(FrameHead) + kTagsMax * sizeof(TagRow) +
+                                      kClassesMax * sizeof(ClassRow) + kRangesMax * sizeof(Range);
+
+struct PointTag {
+  uint32_t name;  // offset in the names
+  uint32_t live_kib;
+  uint32_t footprint_kib;
+};
+
+// The tags with the largest footprints of their own, largest first.
+struct Point {
+  Seal seal;  // of the ring: the entry is sequence % entries
+  int64_t time;
+  uint64_t rss;
+  uint64_t live;
+  uint64_t footprint;
+  uint32_t tag_count;
+  uint32_t unused;
+  PointTag tags[kPointTagsMax];
+};
+
+enum class EventKind : uint32_t {
+  kSoft = 1,      // above its soft limit
+  kFailed = 2,    // refused by its hard limit
+  kWaits = 3,     // likewise, and a thread waits
+  kAborts = 4,    // likewise, and the program ends
+  kLimitSet = 5,  // from outside, by a Request
+};
+
+struct Event {
+  Seal seal;  // as Point's
+  int64_t time;
+  EventKind kind;
+  uint32_t name;   // of the tag
+  uint64_t asked;  // 0 where nothing was
+  uint64_t held;   // footprint, with all below
+  uint64_t soft;   // TALLY_LIMIT_NONE: none
+  uint64_t hard;
+  uint64_t left_out;  // events of this tag since the last that was written
+};
+
+enum class RequestKind : uint32_t {
+  kSetLimit = 1,  // as tally_limit_set; the tag is made if there is none
+  kTrim = 2,      // as tally_trim
+};
+
+// Written by whoever has the lock (fcntl, OFD) on these bytes, until the reply has its sequence.
+struct Request {
+  Seal seal;
+  RequestKind kind;
+  uint32_t policy;  // TALLY_POLICY_...
+  uint64_t soft;
+  uint64_t hard;
+  char tag[TALLY_TAG_PATH_MAX + 1];  // with NUL
+};
+
+struct Reply {
+  Seal seal;      // the request's sequence
+  int32_t error;  // an errno, or 0
+  uint32_t unused;
+  uint64_t bytes;  // kTrim: that went back
+};
+
+// ---- Where they lie.
+
+constexpr uint64_t in_pages(uint64_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+inline constexpr uint64_t kAtFrame[2] = {in_pages(sizeof(Head)),
+                                         in_pages(sizeof(Head)) + in_pages(kFrameBytes)};
+inline constexpr uint64_t kAtNames = kAtFrame[1] + in_pages(kFrameBytes);
+inline constexpr uint64_t kAtRecent = kAtNames + kNamesBytes;
+inline constexpr uint64_t kAtMinutes = kAtRecent + in_pages(kRecentPoints * sizeof(Point));
+inline constexpr uint64_t kAtEvents = kAtMinutes + in_pages(kMinutePoints * sizeof(Point));
+inline constexpr uint64_t kAtRequest = kAtEvents + in_pages(kEventsMax * sizeof(Event));
+inline constexpr uint64_t kAtReply = kAtRequest + in_pages(sizeof(Request));
+inline constexpr uint64_t kFileBytes = kAtReply + in_pages(sizeof(Reply));
+
+// The seal of a piece in memory: of the `bytes` from its seal on.
+inline uint64_t seal_of(const void* piece, size_t bytes, uint64_t sequence) {
+  return checksum(sequence, static_cast<const char*>(piece) + sizeof(Seal), bytes - sizeof(Seal));
+}
+
+static_assert(sizeof(Head) % 8 == 0 && offsetof(Head, checksum) == 16);
+static_assert(sizeof(TagRow) == 232 && sizeof(ClassRow) == 104 && sizeof(Range) == 16);
+static_assert(sizeof(FrameHead) == 200 && sizeof(Point) == 776 && sizeof(Event) == 72);
+static_assert(sizeof(Request) == 296 && sizeof(Reply) == 32);
+static_assert(kFileBytes < 6 * 1024 * 1024, "bounded, whatever the program does");
+
+}  // namespace tally::record
