@@ -8,6 +8,7 @@ import ctypes.util
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -447,11 +448,12 @@ class Usage(ToolTest):
 
     def test_the_commands(self):
         done = self.call("help")
-        self.assertTrue(done[0].startswith("usage: tally COMMAND [ARG...]\n\n  run "))
+        self.assertTrue(done[0].startswith("usage: tally COMMAND [ARG...]\n\nstart:\n  run "))
         self.assertEqual((done[1], done[2]), ("", 0))
         self.assertEqual(self.call("--help"), done)
         self.assertEqual(self.call(), ("", done[0], 2))
-        unknown = "tally: unknown command 'walk': the commands are run, help\n"
+        names = re.findall(r"^  ([a-z]+) ", done[0], re.MULTILINE)  # help is the last
+        unknown = f"tally: unknown command 'walk': the commands are {', '.join(names)}\n"
         self.assertEqual(self.call("walk", "ls"), ("", unknown, 2))
         self.assertEqual(self.call("help", "walk"), ("", unknown, 2))
 
