@@ -20,5 +20,9 @@ namespace tally::tool {
 
 // Runs a program with Tally as its malloc.
 int run(int argc, char** argv);
+// Lists the processes that have a record.
+int ps(int argc, char** argv);
+// Shows everything that a record says.
+int stat(int argc, char** argv);
 
 }  // namespace tally::tool
