@@ -30,6 +30,7 @@ constinit std::atomic<uint32_t> purge_rounds{0};
 
 void purge_tick() {
   uint64_t now = os::now_ms();
+  on_tick(now);
   purge_beyond_limit(now);
   uint64_t last = g_last.load(std::memory_order_relaxed);
   if (now < last + options.purge_ms / 4 + 1 && options.purge_ms != 0) return;
