@@ -7,10 +7,13 @@
 
 #include "backend/backend.h"
 #include "base/math.h"
+#include "memory/meta.h"
 #include "os/file.h"
 #include "record/file.h"
 #include "record/frame.h"
 #include "record/names.h"
+#include "record/request.h"
+#include "stats/pages.h"
 #include "stats/walk.h"
 
 namespace tally::record {
@@ -26,6 +29,8 @@ struct Memory {
   char names[Names::kBytes];
   alignas(4096) char frame[kFrameBytes];
 };
+
+constexpr size_t kMemoryBytes = core::round_up(sizeof(Memory), 65536);  // whatever a page is
 
 constinit File g_file;
 constinit Memory* g_memory = nullptr;
@@ -95,9 +100,7 @@ int write_head(const Terms& terms) {
 
 bool take_memory() {
   if (g_memory == nullptr) {
-    const size_t bytes = core::round_up(sizeof(Memory), os::page_size());
-    void* taken = core::backend::take(&core::backend::os, bytes, os::page_size());
-    g_memory = static_cast<Memory*>(taken);
+    g_memory = static_cast<Memory*>(core::meta::map(kMemoryBytes));
   }
   return g_memory != nullptr;
 }
@@ -108,6 +111,22 @@ void begin_anew() {
   g_events.store(0, std::memory_order_relaxed);
 }
 
+core::Pages look_at_pages(const tally_snapshot_t& snapshot, core::Stretches* stretches) {
+  uint64_t blocks = 0, bytes = 0;
+  for (uint64_t i = 0; i < snapshot.tag_count; ++i) {
+    blocks += snapshot.tags[i].own.large_live_blocks;
+    bytes += snapshot.tags[i].own.large_live_bytes;
+  }
+  return core::look_at_pages(blocks, bytes, stretches);
+}
+
+void add_pages(const core::Pages& pages, Ledger* ledger) {
+  ledger->untouched = pages.untouched;
+  ledger->dirty = pages.dirty;
+  ledger->kept = pages.kept;
+  ledger->in_slabs += pages.ends;
+}
+
 int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, uint64_t begun,
                 bool is_last, Point* point) {
   FrameHead* head = frame();
@@ -116,10 +135,17 @@ int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, 
   pack_point(snapshot, g_names, point);
   if (int error = write_names()) return error;
   head->names_bytes = g_names.written();
-  head->bytes = static_cast<uint64_t>(end - g_memory->frame);
   head->ledger = ledger_of(snapshot);
   head->ledger.rss = resident.all;
   head->ledger.shared = resident.shared;
+  head->ledger.recorder = os::resident_in(g_memory, kMemoryBytes);
+  auto* ranges = reinterpret_cast<core::Stretch*>(end);
+  static_assert(sizeof(core::Stretch) == sizeof(Range));
+  core::Stretches stretches(ranges, kRangesMax);
+  add_pages(look_at_pages(snapshot, &stretches), &head->ledger);
+  head->range_count = static_cast<uint32_t>(stretches.finish());
+  head->ranges_left_out = static_cast<uint32_t>(stretches.left_out());
+  head->bytes = static_cast<uint64_t>(end - g_memory->frame) + head->range_count * sizeof(Range);
   head->is_last = is_last ? 1 : 0;
   head->time = static_cast<int64_t>(os::now_ns(os::Clock::kWall));
   head->uptime = os::now_ns(os::Clock::kUptime);
@@ -176,7 +202,19 @@ int publish(bool is_last) {
   return error;
 }
 
-bool serve_request() { return false; }
+bool serve_request() {
+  // Most often there is none.
+  uint64_t sequence = 0;
+  if (!g_file.read(&sequence, sizeof sequence, kAtRequest) || sequence <= g_requests) return false;
+  Request request;
+  Reply reply;
+  if (!g_file.read(&request, sizeof request, kAtRequest)) return false;
+  if (!serve(request, g_requests, &reply)) return false;
+  g_requests = request.seal.sequence;
+  seal(&reply, sizeof reply, g_requests);
+  g_file.write(&reply, sizeof reply, kAtReply);
+  return true;
+}
 
 void finish(bool keep) { keep ? g_file.leave() : g_file.remove(); }
 void leave_to_parent() { g_file.leave(); }

@@ -14,11 +14,13 @@
 #include "os/lock.h"
 #include "record/writer.h"
 #include "runtime/report.h"
+#include "tag/limit.h"
 
 namespace tally::core {
 namespace {
 
 constexpr uint32_t kIntervalMs = 1000;  // where no thread publishes
+constexpr uint64_t kFirstMs = 20;       // from the start to the second publication there
 constexpr uint32_t kLookMs = 100;       // between looks at what is asked from outside
 // What grew by an eighth, and by so much, is published before its time, so that who runs out of
 // memory leaves a record of how; but not all the time.
@@ -36,6 +38,7 @@ constinit Lock g_turn;
 constinit std::atomic<bool> g_is_on{false};
 constinit std::atomic<bool> g_has_ended{false};
 constinit int64_t g_pid = 0;           // of the process that the record is, or will be, about
+constinit uint64_t g_started = 0;      // ms: when there came to be one
 constinit bool g_is_to_start = false;  // under g_turn: a forked child, which has none yet
 constinit std::atomic<uintptr_t> g_thread{0};   // of ours, as Lock::me(); 0: there is none
 constinit std::atomic<uint64_t> g_due{0};       // ms: when to publish next
@@ -72,10 +75,17 @@ void complain_of_thread(int error) {
   os::write_all(program_stderr(), buffer, line.used());
 }
 
+// Until a program has lived for a second it publishes again when it is twice as old: it may sleep
+// from then on.
+uint64_t pause_at(uint64_t now) {
+  if (options.record_ms != 0) return options.record_ms;
+  return max_of(kFirstMs, min_of(now - g_started, kIntervalMs));
+}
+
 void plan_next(uint64_t begun_ns) {
   const uint64_t now = os::now_ms();
   const uint64_t spent = (os::now_ns(os::Clock::kThread) - begun_ns) / 1000;  // us
-  g_due.store(now + max_of(interval(), spent * kShare / 1000), std::memory_order_relaxed);
+  g_due.store(now + max_of(pause_at(now), spent * kShare / 1000), std::memory_order_relaxed);
   g_earliest.store(now + max_of(kGrowthMs, spent * kGrowthShare / 1000), std::memory_order_relaxed);
   const uint64_t held = meta::process.held();
   g_grown.store(held + max_of(held / 8, kGrowth), std::memory_order_relaxed);
@@ -100,6 +110,7 @@ bool publish() {
   if (g_is_to_start) {
     g_is_to_start = false;
     if (!start(false)) return false;
+    g_started = os::now_ms();
   } else if (int error = record::publish(false)) {
     if (error != ESTALE) complain_of_write(error);
     return false;
@@ -144,6 +155,7 @@ void run_thread() {
     os::sleep_ms(pause);
     if (g_has_ended.load(std::memory_order_relaxed)) return;
     purge_tick();
+    leave_noted();
     since_look += pause;
     if (since_look < kAloneMs) continue;
     since_look = 0;
@@ -157,6 +169,7 @@ void on_tick(uint64_t now) {
   if (!g_is_on.load(std::memory_order_relaxed)) return;
   const uintptr_t thread = g_thread.load(std::memory_order_relaxed);
   const bool is_ours = Lock::me() == thread;
+  if (!is_ours) take_over_noted();
   const bool may_look = is_ours || thread == 0;
   if (now >= due_here(is_ours) || has_grown(now) ||
       (may_look && now >= g_look.load(std::memory_order_relaxed))) {
@@ -176,6 +189,7 @@ void start_recorder() {
     if (error != 0) complain_of_thread(error);
   }
   if (start(has_thread)) {
+    g_started = os::now_ms();
     plan_next(begun);
     g_is_on.store(true, std::memory_order_release);
   } else {
