@@ -6,6 +6,7 @@
 
 namespace tally::tool {
 
+inline constexpr int kFailed = 1;          // no such process, or its record cannot be read
 inline constexpr int kUsage = 2;           // the command line cannot be understood
 inline constexpr int kConfiguration = 78;  // EX_CONFIG: what was asked for cannot be had
 inline constexpr int kCannotRun = 126;     // these two as env, nohup and timeout have them

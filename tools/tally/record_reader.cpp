@@ -1,0 +1,208 @@
+#include "record_reader.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "failure.h"
+
+namespace tally::tool {
+namespace {
+
+// A frame is written in well under a millisecond; a process that starts has a head as soon.
+constexpr int kTries = 50;
+constexpr std::chrono::milliseconds kBetweenTries(2);
+
+template <class Piece>
+bool is_whole(const Piece& piece) {
+  return piece.seal.sequence != 0 &&
+         record::seal_of(&piece, sizeof piece, piece.seal.sequence) == piece.seal.checksum;
+}
+
+}  // namespace
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+File::~File() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+int File::release() { return std::exchange(descriptor_, -1); }
+
+// O_NONBLOCK: a pipe may stand there.
+Reader::Reader(const std::string& path)
+    : path_(path), file_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {
+  if (file_.descriptor() < 0) fail(strerror(errno));
+  struct stat status;
+  if (fstat(file_.descriptor(), &status) != 0) fail(strerror(errno));
+  if (!S_ISREG(status.st_mode)) fail("not a file");
+  read_head();
+}
+
+void Reader::fail(const std::string& why) const { throw Failure(kFailed, path_ + ": " + why); }
+
+void Reader::read_at(uint64_t offset, void* to, size_t bytes) const {
+  char* at = static_cast<char*>(to);
+  while (bytes != 0) {
+    ssize_t count = pread(file_.descriptor(), at, bytes, static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail(strerror(errno));
+    if (count == 0) {
+      struct stat status = {};
+      fstat(file_.descriptor(), &status);
+      fail("cut short: it has " + std::to_string(status.st_size) + " bytes, a record has " +
+           std::to_string(record::kFileBytes));
+    }
+    at += count;
+    offset += static_cast<size_t>(count);
+    bytes -= static_cast<size_t>(count);
+  }
+}
+
+void Reader::read_head() {
+  struct {
+    char magic[sizeof record::kMagic];
+    uint32_t version;
+  } begin = {};
+  static constexpr char kNone[sizeof record::kMagic] = {};
+  for (int tries = 0; memcmp(begin.magic, kNone, sizeof kNone) == 0; ++tries) {
+    if (tries == kTries) {
+      fail("empty: its process has only just started, or died as it did");
+    }
+    if (tries != 0) std::this_thread::sleep_for(kBetweenTries);
+    ssize_t count = pread(file_.descriptor(), &begin, sizeof begin, 0);
+    if (count < 0) fail(strerror(errno));
+    if (count != 0 && count < ssize_t{sizeof begin}) break;
+  }
+  if (memcmp(begin.magic, record::kMagic, sizeof begin.magic) != 0) {
+    fail("neither a record of Tally's nor its JSON");
+  }
+  if (begin.version != record::kVersion) {
+    fail("a record of version " + std::to_string(begin.version) + "; this tally reads version " +
+         std::to_string(record::kVersion) + ": use the one that came with the library");
+  }
+  read_at(0, &head_, sizeof head_);
+  char last;
+  read_at(record::kFileBytes - 1, &last, 1);
+  constexpr size_t kSealed = offsetof(record::Head, file_bytes);
+  uint64_t sum =
+      record::checksum(0, reinterpret_cast<const char*>(&head_) + kSealed, sizeof head_ - kSealed);
+  if (head_.bytes != sizeof head_ || head_.checksum != sum ||
+      head_.file_bytes != record::kFileBytes) {
+    fail("damaged: its head is not what was written");
+  }
+}
+
+// Shared, so that two readers do not take each other for the writer; and only of a file whose head
+// is there, whose writer has its lock.
+bool Reader::is_live() const {
+  if (flock(file_.descriptor(), LOCK_SH | LOCK_NB) != 0) return errno == EWOULDBLOCK;
+  flock(file_.descriptor(), LOCK_UN);
+  return false;
+}
+
+Record Reader::read() {
+  Record record;
+  read(&record);
+  return record;
+}
+
+void Reader::read(Record* record) {
+  record->source = path_;
+  record->is_live = is_live();
+  record->head = head_;
+  Found found = read_newest(record);
+  for (int tries = 0; found != Found::kWhole && record->is_live && tries < kTries; ++tries) {
+    std::this_thread::sleep_for(kBetweenTries);
+    found = read_newest(record);
+  }
+  if (found == Found::kTorn) fail("damaged: neither of its frames is whole");
+  const std::string process = "process " + std::to_string(head_.pid);
+  if (found == Found::kNothing && record->is_live) {
+    fail("no frame yet: " + process + " has only just started; try again");
+  }
+  if (found == Found::kNothing) fail("no frame: " + process + " ended before it wrote one");
+  // Appended to and never changed: what was read before holds.
+  size_t had = record->names.size(), has = record->frame_head().names_bytes;
+  if (has > record::kNamesBytes) fail("damaged: more names than a record has");
+  record->names.resize(has);
+  if (had < has) read_at(record::kAtNames + had, record->names.data() + had, has - had);
+  record->require_sound();
+}
+
+Reader::Found Reader::read_newest(Record* record) {
+  uint64_t sequences[2];
+  for (int i : {0, 1}) read_at(record::kAtFrame[i], &sequences[i], sizeof *sequences);
+  int newest = sequences[1] > sequences[0] ? 1 : 0;
+  if (sequences[newest] == 0) return Found::kNothing;
+  for (int which : {newest, 1 - newest}) {
+    if (read_frame(which, record)) return Found::kWhole;
+  }
+  return Found::kTorn;
+}
+
+bool Reader::read_frame(int which, Record* record) {
+  record::FrameHead head;
+  read_at(record::kAtFrame[which], &head, sizeof head);
+  if (head.seal.sequence == 0) return false;
+  if (head.bytes < sizeof head || head.bytes > record::kFrameBytes || head.bytes % 8 != 0) {
+    return false;
+  }
+  size_t words = head.bytes / 8;
+  if (record->frame.size() < words) record->frame.resize(words);
+  read_at(record::kAtFrame[which], record->frame.data(), head.bytes);
+  const record::FrameHead& read = record->frame_head();  // it may be another by now
+  return read.bytes == head.bytes && read.seal.sequence != 0 &&
+         record::seal_of(&read, read.bytes, read.seal.sequence) == read.seal.checksum;
+}
+
+template <class Entry>
+std::vector<Entry> Reader::read_ring(uint64_t offset, size_t count) const {
+  std::vector<Entry> entries(count);
+  read_at(offset, entries.data(), count * sizeof(Entry));
+  size_t kept = 0;
+  for (size_t i = 0; i < count; ++i) {
+    bool is_good = is_whole(entries[i]) && entries[i].seal.sequence % count == i;
+    if (is_good) entries[kept++] = entries[i];
+  }
+  entries.resize(kept);
+  std::sort(entries.begin(), entries.end(), [](const Entry& one, const Entry& other) {
+    return one.seal.sequence < other.seal.sequence;
+  });
+  return entries;
+}
+
+std::vector<record::Point> Reader::points(Ring ring) {
+  bool is_recent = ring == Ring::kRecent;
+  auto points = read_ring<record::Point>(is_recent ? record::kAtRecent : record::kAtMinutes,
+                                         is_recent ? record::kRecentPoints : record::kMinutePoints);
+  std::erase_if(points,
+                [](const record::Point& point) { return point.tag_count > record::kPointTagsMax; });
+  return points;
+}
+
+std::vector<record::Event> Reader::events() {
+  return read_ring<record::Event>(record::kAtEvents, record::kEventsMax);
+}
+
+std::vector<char> Reader::names() {
+  std::vector<char> names(record::kNamesBytes);
+  read_at(record::kAtNames, names.data(), names.size());
+  return names;
+}
+
+bool Reader::has_reply(uint64_t sequence, record::Reply* reply) {
+  read_at(record::kAtReply, reply, sizeof *reply);
+  return is_whole(*reply) && reply->seal.sequence == sequence;
+}
+
+}  // namespace tally::tool

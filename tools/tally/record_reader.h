@@ -1,0 +1,72 @@
+// Reads a record (record/layout.h) by pread alone: the file may change, shrink or be made to
+// deceive while it is read, and whatever is in it is checked before it is used.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "record.h"
+
+namespace tally::tool {
+
+// A descriptor that is closed in the end.
+class File {
+ public:
+  explicit File(int descriptor = -1) : descriptor_(descriptor) {}
+  File(File&& other) noexcept : descriptor_(other.release()) {}
+  File& operator=(File&& other) noexcept;
+  ~File();
+  int descriptor() const { return descriptor_; }
+
+ private:
+  int release();
+  int descriptor_;
+};
+
+class Reader {
+ public:
+  // Throws Failure (kFailed), as all here: there is no such file, or it holds no record. Where the
+  // process is only just making it, waits a little.
+  explicit Reader(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const record::Head& head() const { return head_; }
+
+  // Whether the process that writes it lives: it holds a lock on the file.
+  bool is_live() const;
+
+  // The newest frame that is whole. `record` may be one that was read before: what it has is used
+  // again, so that a refresh allocates nothing.
+  void read(Record* record);
+  Record read();
+
+  // What was held when, oldest first: as far as the entries are whole. Names are in names().
+  enum class Ring { kRecent, kMinutes };
+  std::vector<record::Point> points(Ring ring);
+  // Likewise what happened at limits.
+  std::vector<record::Event> events();
+
+  // All names that were written, of the tags of points and events; name_at() finds one.
+  std::vector<char> names();
+
+  // The newest reply, if it is whole and to this request.
+  bool has_reply(uint64_t sequence, record::Reply* reply);
+
+ private:
+  enum class Found { kNothing, kTorn, kWhole };
+
+  void read_head();
+  Found read_newest(Record* record);
+  bool read_frame(int which, Record* record);
+  [[noreturn]] void fail(const std::string& why) const;
+  void read_at(uint64_t offset, void* to, size_t bytes) const;
+  template <class Entry>
+  std::vector<Entry> read_ring(uint64_t offset, size_t count) const;
+
+  std::string path_;
+  File file_;
+  record::Head head_ = {};
+};
+
+}  // namespace tally::tool
