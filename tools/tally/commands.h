@@ -21,4 +21,7 @@ namespace tally::tool {
 // Runs a program with Tally as its malloc.
 int run(int argc, char** argv);
 
+// Looks for what would make Tally not work, or its numbers strange.
+int doctor(int argc, char** argv);
+
 }  // namespace tally::tool

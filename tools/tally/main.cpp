@@ -22,6 +22,8 @@ struct Command {
 };
 constexpr Command kCommands[] = {
     {"run", run, Group::kStart, "runs a program with Tally as its malloc"},
+    {"doctor", doctor, Group::kStart,
+     "looks for what would make Tally not work, or its numbers strange"},
 };
 
 const char* title(Group group) {
