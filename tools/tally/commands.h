@@ -25,4 +25,7 @@ int ps(int argc, char** argv);
 // Shows everything that a record says.
 int stat(int argc, char** argv);
 
+// Looks for what would make Tally not work, or its numbers strange.
+int doctor(int argc, char** argv);
+
 }  // namespace tally::tool

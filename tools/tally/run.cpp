@@ -40,15 +40,15 @@ signal ended it, what it held then, what grew before, and what happened at limit
   --library PATH          libtally.so; else TALLY_LIBRARY names it, else it is near this program
   --help                  this text
 
-They become variables that the library reads, beside those that the environment has; where both
+Options become variables that the library reads, beside those that the environment has; where both
 are about the same, the option holds. If TALLY_BACKEND is there its library comes too, and what
 LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well, and prints a
 table of its own.
 
-PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent to
-`tally run` are passed on, but for those that the terminal sends to both. (A signal that somebody else
-sends to the whole group comes twice.) When PROGRAM stops, so does `tally run`, and if `tally run` is
-killed by SIGKILL, so is PROGRAM.
+PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent
+to `tally run` are passed on, but for those that the terminal sends to both. (A signal that somebody
+else sends to the whole group comes twice.) When PROGRAM stops, so does `tally run`, and if `tally
+run` is killed by SIGKILL, so is PROGRAM.
 
   tally run python3 script.py
   tally run --limit 2G --limit cache=512M:soft=400M --json /tmp/heap-%p.json ./server --port 80
