@@ -10,6 +10,8 @@ namespace tally::core {
 inline constexpr size_t kOptionPathMax = 512;
 
 enum class HugePages : uint8_t { kNever, kAuto, kAlways };
+// What names the tag of memory for which neither an argument nor a scope does.
+enum class TagBy : uint8_t { kNone, kModule, kThread };
 
 struct Options {
   bool abort_conf = false;     // end with EX_CONFIG where an option cannot be followed
@@ -20,6 +22,8 @@ struct Options {
   int dump_signal = 0;  // 0: none
   char dump_path[kOptionPathMax] = "/tmp/tally-%p.json";
   char log_path[kOptionPathMax] = "";  // of lines about limits; empty: stderr
+  TagBy tag_by = TagBy::kNone;
+  char tags_path[kOptionPathMax] = "";  // of rules for that; empty: none
   HugePages thp = HugePages::kNever;
   size_t reserve = 64 * 1024;  // of a limit, for who unwinds from a failure; at most 1/16 of it
   bool report = false;         // at exit
