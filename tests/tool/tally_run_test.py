@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`tally run`: what it passes through, what it sets, and each of its messages with its exit status.
+"""`tally run`: what it finds, what it sets, and each of its messages with its exit status.
 
 usage: tally_run_test.py TALLY LIBRARY STATIC_PROGRAM
 """
@@ -8,15 +8,16 @@ import ctypes.util
 import json
 import os
 import pty
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import unittest
 
-TALLY, LIBRARY, STATIC_PROGRAM = (os.path.realpath(path) for path in sys.argv[1:4])
+from tool import LIBRARY, TALLY, ToolTest
+
+STATIC_PROGRAM = os.path.realpath(sys.argv[3])
 TRUE = shutil.which("true")
 MIB = 1024 * 1024
 NOBODY = 65534
@@ -35,72 +36,10 @@ ctypes.CDLL(None).dl_iterate_phdr(show, None)
 """
 
 
-class ToolTest(unittest.TestCase):
-    maxDiff = None
-    tool = TALLY
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = os.path.realpath(folder.name)
-        os.chmod(self.folder, 0o755)
-        self.env = {k: v for k, v in os.environ.items()
-                    if not k.startswith("TALLY_") and k not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
-
-    def path(self, *names):
-        return os.path.join(self.folder, *names)
-
-    def write(self, name, text, mode=0o755):
-        with open(self.path(name), "w", encoding="utf-8") as out:
-            out.write(text)
-        os.chmod(self.path(name), mode)
-        return self.path(name)
-
-    def call(self, *args, environment=None, **more):
-        done = subprocess.run([self.tool, *args], env={**self.env, **(environment or {})}, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=60, text=True, **more)
-        return done.stdout, done.stderr, done.returncode
-
-    def run_quietly(self, *args, **more):
-        """What the program printed; it must end well and nothing may be said."""
-        out, err, status = self.call("run", "--quiet", *args, **more)
-        self.assertEqual((err, status), ("", 0))
-        return out
-
-    def fails(self, status, message, *args, **more):
-        self.assertEqual(self.call("run", *args, **more), ("", f"tally run: {message}\n", status))
-
-    def variable(self, name, *args, **more):
-        """What the program finds in its environment."""
-        return self.call("run", *args, "printenv", name, **more)[0].rstrip("\n")
-
-
 class PassesThrough(ToolTest):
     def test_the_exit_status(self):
         for status in 0, 1, 2, 78, 127, 255:
             self.assertEqual(self.call("run", "--quiet", "sh", "-c", f"exit {status}"), ("", "", status))
-
-    def test_death_by_a_signal(self):
-        for number in signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV:
-            self.assertEqual(self.call("run", "--quiet", "sh", "-c", f"kill -{int(number)} $$")[2], -number)
-        out = subprocess.run(["sh", "-c", f"'{TALLY}' run --quiet sh -c 'kill -9 $$'; echo $?"], env=self.env,
-                             capture_output=True, text=True, timeout=60).stdout
-        self.assertEqual(out, "137\n")
-
-    def test_signals_and_the_process_id(self):
-        code = "\n".join(["import os, signal, time",
-                          "def end(number, frame): os.write(1, b'got %d\\n' % number); os._exit(3)",
-                          "signal.signal(signal.SIGTERM, end); signal.signal(signal.SIGINT, end)",
-                          "os.write(1, b'%d\\n' % os.getpid())",
-                          "time.sleep(60)"])
-        for number in signal.SIGTERM, signal.SIGINT:
-            with subprocess.Popen([TALLY, "run", "--quiet", sys.executable, "-c", code], env=self.env,
-                                  stdout=subprocess.PIPE, text=True) as child:
-                self.addCleanup(child.kill)
-                self.assertEqual(child.stdout.readline(), f"{child.pid}\n")
-                child.send_signal(number)
-                self.assertEqual(child.stdout.readline(), f"got {int(number)}\n")
-                self.assertEqual(child.wait(60), 3)
 
     def test_stdin_stdout_and_stderr(self):
         out, err, status = self.call("run", "--quiet", "sh", "-c", "cat; echo said >&2", input="a line\n")
@@ -298,6 +237,8 @@ class Sets(ToolTest):
         self.assertGreater(root["alloc_count"], 100)
         self.assertGreater(root["peak_footprint_bytes"], 8 * MIB)
         self.assertEqual(self.variable("TALLY_REPORT", "--report", "1", cwd=self.folder), self.path("1"))
+        for option in "--json", "--report":
+            self.assertEqual(self.variable("TALLY_REPORT", option, "%p.json", cwd=self.folder), self.path("%p.json"))
 
     def test_no_table(self):
         self.assertEqual(self.call("run", "--quiet", "true", environment={"TALLY_REPORT": "1"}), ("", "", 0))
@@ -439,19 +380,21 @@ class Usage(ToolTest):
         done = self.call("run", "--help")
         self.assertEqual((done[1], done[2]), ("", 0))
         self.assertTrue(done[0].startswith("usage: tally run [OPTION...] [--] PROGRAM [ARG...]\n"))
-        for text in ("--backend NAME[=PATH] ", "--limit SIZE ", "--limit TAG=SIZE ", "--report FILE ", "--quiet ",
-                     "--option NAME=VALUE ", "--library PATH ", "\n  tally run ", "exit status:", "\n  78 "):
+        for text in ("--backend NAME[=PATH] ", "--limit SIZE ", "--limit TAG=SIZE ", "--report FILE ", "--json FILE ",
+                     "--quiet ", "--exec ", "--option NAME=VALUE ", "--library PATH ", "\n  tally run ",
+                     "exit status:", "\n  78 "):
             self.assertIn(text, done[0])
         for args in ["run", "-h"], ["help", "run"], ["run", "--quiet", "--help", "true"]:
             self.assertEqual(self.call(*args), done)
 
     def test_the_commands(self):
         done = self.call("help")
-        self.assertTrue(done[0].startswith("usage: tally COMMAND [ARG...]\n\n  run "))
+        self.assertTrue(done[0].startswith("usage: tally COMMAND [ARG...]\n\nstart:\n  run "))
         self.assertEqual((done[1], done[2]), ("", 0))
         self.assertEqual(self.call("--help"), done)
         self.assertEqual(self.call(), ("", done[0], 2))
-        unknown = "tally: unknown command 'walk': the commands are run, help\n"
+        names = re.findall(r"^  ([a-z]+) ", done[0], re.MULTILINE)  # help is the last
+        unknown = f"tally: unknown command 'walk': the commands are {', '.join(names)}\n"
         self.assertEqual(self.call("walk", "ls"), ("", unknown, 2))
         self.assertEqual(self.call("help", "walk"), ("", unknown, 2))
 
@@ -466,6 +409,9 @@ class Usage(ToolTest):
         self.fails(2, "unknown option --speed" + USAGE, "--speed", "true")
         self.fails(2, "unknown option -x" + USAGE, "--quiet", "-x", "--", "true")
         self.fails(2, "--report excludes --quiet" + USAGE, "--report", "x", "--quiet", "true")
+        self.fails(2, "--report excludes --json" + USAGE, "--report", "x", "--json", "x.json", "true")
+        self.fails(2, "--json excludes --quiet" + USAGE, "--quiet", "--json", "x.json", "true")
+        self.fails(2, "--json heap: expected a name that ends in .json" + USAGE, "--json", "heap", "true")
         self.fails(2, "--limit: 1 required SIZE missing" + USAGE, "--limit")
         self.fails(2, "--limit= is empty" + USAGE, "--limit=", "true", "x")
         self.fails(2, "--option thp: expected NAME=VALUE" + USAGE, "--option", "thp", "true")

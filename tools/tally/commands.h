@@ -1,10 +1,24 @@
-// The commands of `tally`. Each gets the arguments from its own name on and returns the exit
-// status; it throws Failure.
+// The commands of `tally`, a line each; main.cpp has their table.
+//
+// A command gets the arguments from its own name on and returns the exit status; it throws Failure.
+// Its --help is a text of its own on stdout, of which the man page is made too, and is written so:
+//
+//   usage: tally NAME [OPTION...] ARG          one or more such lines, aligned
+//
+//   What it does, in paragraphs.
+//
+//     --option VALUE   what it is for          two spaces before an option and two or more behind
+//                      and its next line
+//
+//     tally NAME example                       two spaces before an example
+//
+//   exit status: a line that goes on here, or
+//     2    the command line cannot be understood
 #pragma once
 
 namespace tally::tool {
 
-// Becomes another program, with Tally as its malloc. Returns after --help alone.
+// Runs a program with Tally as its malloc.
 int run(int argc, char** argv);
 
 }  // namespace tally::tool

@@ -28,11 +28,6 @@ int refusal(const std::string& path) {
   return access(path.c_str(), X_OK) == 0 ? 0 : errno;
 }
 
-[[noreturn]] void fail(const std::string& name, int error) {
-  throw Failure(error == ENOENT ? kNotFound : kCannotRun,
-                (name.empty() ? "''" : name) + ": " + strerror(error));
-}
-
 struct Image {
   unsigned char bits;    // ELFCLASS32 or ELFCLASS64
   uint16_t machine;      // EM_*
@@ -90,10 +85,15 @@ bool has_raised_rights(const std::string& path) {
 
 }  // namespace
 
+void fail_to_run(const std::string& name, int error) {
+  throw Failure(error == ENOENT ? kNotFound : kCannotRun,
+                (name.empty() ? "''" : name) + ": " + strerror(error));
+}
+
 std::string find_program(const std::string& name) {
   if (name.empty() || name.find('/') != name.npos) {
     int error = refusal(name);
-    if (error != 0) fail(name, error);
+    if (error != 0) fail_to_run(name, error);
     return name;
   }
   const char* set = getenv("PATH");
@@ -107,7 +107,7 @@ std::string find_program(const std::string& name) {
     if (why_not == 0) return candidate;
     if (why_not == EACCES) error = EACCES;
   }
-  if (error != 0) fail(name, error);
+  if (error != 0) fail_to_run(name, error);
   throw Failure(kNotFound, name + ": not found in PATH");
 }
 

@@ -9,6 +9,9 @@ namespace tally::tool {
 // it may not be run.
 std::string find_program(const std::string& name);
 
+// Throws what is to be said when execvp(name) failed with this errno.
+[[noreturn]] void fail_to_run(const std::string& name, int error);
+
 // Throws Failure (kConfiguration) if LD_PRELOAD cannot work in the program, or, if it is a script,
 // in its interpreter: it is statically linked, has raised rights, or is for another machine. What
 // cannot be read or understood passes, as it may run well.

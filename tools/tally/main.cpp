@@ -11,14 +11,30 @@
 namespace tally::tool {
 namespace {
 
+// As `tally help` lists them, each under its group's line.
+enum class Group { kStart, kLook, kAct };
+
 struct Command {
   const char* name;
   int (*run)(int argc, char** argv);
-  const char* summary;
+  Group group;
+  const char* summary;  // continues "tally NAME ..."
 };
 constexpr Command kCommands[] = {
-    {"run", run, "runs a program with Tally as its malloc"},
+    {"run", run, Group::kStart, "runs a program with Tally as its malloc"},
 };
+
+const char* title(Group group) {
+  switch (group) {
+    case Group::kStart:
+      return "start";
+    case Group::kLook:
+      return "look into a process, running or dead, or into a file";
+    case Group::kAct:
+      return "act on a running process";
+  }
+  return "";
+}
 
 const Command* find(const char* name) {
   for (const Command& command : kCommands) {
@@ -28,11 +44,17 @@ const Command* find(const char* name) {
 }
 
 void print_usage(FILE* out) {
-  fputs("usage: tally COMMAND [ARG...]\n\n", out);
+  fputs("usage: tally COMMAND [ARG...]\n", out);
+  const Command* last = nullptr;
   for (const Command& command : kCommands) {
+    if (last == nullptr || last->group != command.group) {
+      fprintf(out, "\n%s:\n", title(command.group));
+    }
     fprintf(out, "  %-10s %s\n", command.name, command.summary);
+    last = &command;
   }
   fputs(
+      "\n"
       "  help       this text; `tally help COMMAND` and `tally COMMAND --help` are about one\n"
       "  --version  the version\n",
       out);

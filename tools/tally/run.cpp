@@ -1,14 +1,14 @@
-// tally run: sets the environment and becomes the program. No process stays between: its exit
-// status, signals, terminal and process id are what they would be without Tally.
+// tally run: sets the environment and starts the program, or becomes it.
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "commands.h"
@@ -16,22 +16,26 @@
 #include "executable.h"
 #include "failure.h"
 #include "libraries.h"
+#include "post_mortem.h"
+#include "supervise.h"
 
 namespace tally::tool {
 namespace {
 
 constexpr char kHelp[] = R"(usage: tally run [OPTION...] [--] PROGRAM [ARG...]
 
-Runs PROGRAM with Tally as its malloc. At its end a table on stderr shows where its memory is.
+Runs PROGRAM with Tally as its malloc. At its end a table on stderr shows where its memory is. If a
+signal ended it, what it held then, what grew before, and what happened at limits is told.
 
-  --backend NAME[=PATH]   where memory comes from: os, libc, jemalloc or mimalloc; PATH is its
-                          library, else that is looked for as the dynamic linker does it
   --limit SIZE            what the process may hold: 2G, 90%, 2G:soft=1.5G; :wait=MS, :abort or
                           :fail at the end says what happens to who wants more
   --limit TAG=SIZE        likewise a tag and all below it: cache=512M:soft=400M; as often as wanted
-  --report FILE           the table goes there, as JSON if its name ends in .json; %p in it is the
-                          process id
-  --quiet                 no table
+  --backend NAME[=PATH]   where memory comes from: os, libc, jemalloc or mimalloc; PATH is its
+                          library, else that is looked for as the dynamic linker does it
+  --json FILE             no table: JSON into FILE, which ends in .json; %p in it is the process id
+  --report FILE           the table goes there, as JSON if its name ends in .json; %p as above
+  --quiet                 no table, and nothing when a signal ended PROGRAM
+  --exec                  becomes PROGRAM: no process stays between, and nothing is told of its end
   --option NAME=VALUE     TALLY_NAME=VALUE: whatever else the library takes; as often as wanted
   --library PATH          libtally.so; else TALLY_LIBRARY names it, else it is near this program
   --help                  this text
@@ -41,11 +45,17 @@ are about the same, the option holds. If TALLY_BACKEND is there its library come
 LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well, and prints a
 table of its own.
 
-  tally run python3 script.py
-  tally run --limit 2G --limit cache=512M:soft=400M --report /tmp/heap-%p.json ./server --port 80
-  tally run --backend jemalloc --option purge_ms=200 ./server
+PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent to
+`tally run` are passed on, but for those that the terminal sends to both. (A signal that somebody else
+sends to the whole group comes twice.) When PROGRAM stops, so does `tally run`, and if `tally run` is
+killed by SIGKILL, so is PROGRAM.
 
-exit status: that of PROGRAM, for `tally` becomes PROGRAM and no process stays between; or
+  tally run python3 script.py
+  tally run --limit 2G --limit cache=512M:soft=400M --json /tmp/heap-%p.json ./server --port 80
+  tally run --backend jemalloc --option purge_ms=200 ./server
+  tally run --exec ./daemon --pid-file /run/daemon.pid
+
+exit status: that of PROGRAM, or death by the signal that PROGRAM died by; or
   2    the command line cannot be understood
   78   no libtally.so, no library of the backend, or nothing can be preloaded into PROGRAM
   126  PROGRAM may not be run
@@ -53,9 +63,9 @@ exit status: that of PROGRAM, for `tally` becomes PROGRAM and no process stays b
 )";
 
 struct Arguments {
-  std::string backend, library, report;
+  std::string backend, library, report, json;
   std::vector<std::string> limits, options;
-  bool quiet = false, help = false;
+  bool quiet = false, exec = false, help = false;
   char** program = nullptr;  // the end of argv
 };
 
@@ -63,9 +73,7 @@ struct Arguments {
   throw Failure(kUsage, message + "; tally run --help shows how it is used");
 }
 
-Arguments read_arguments(int argc, char** argv) {
-  Arguments arguments;
-  CLI::App app;
+void declare(CLI::App& app, Arguments& arguments) {
   app.set_help_flag();   // prints one of its own
   app.prefix_command();  // all from PROGRAM on is its own
   app.add_flag("--help,-h", arguments.help);
@@ -73,9 +81,18 @@ Arguments read_arguments(int argc, char** argv) {
   app.add_option("--limit", arguments.limits)->type_name("SIZE")->allow_extra_args(false);
   CLI::Option* report =
       app.add_option("--report", arguments.report)->type_name("FILE")->take_last();
-  app.add_flag("--quiet", arguments.quiet)->excludes(report);
+  CLI::Option* json =
+      app.add_option("--json", arguments.json)->type_name("FILE")->take_last()->excludes(report);
+  app.add_flag("--quiet", arguments.quiet)->excludes(report)->excludes(json);
+  app.add_flag("--exec", arguments.exec);
   app.add_option("--option", arguments.options)->type_name("NAME=VALUE")->allow_extra_args(false);
   app.add_option("--library", arguments.library)->type_name("PATH")->take_last();
+}
+
+Arguments read_arguments(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app;
+  declare(app, arguments);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -97,6 +114,10 @@ Arguments read_arguments(int argc, char** argv) {
   }
   if (*arguments.program == nullptr) fail_usage("no PROGRAM");
   return arguments;
+}
+
+void set_default(std::string_view name, const std::string& value) {
+  if (!option(name)) set_option(name, value);
 }
 
 // "cache=512M:soft=400M" is of a tag, "2G:soft=1G" of the process.
@@ -149,14 +170,30 @@ std::string set_backend(const std::string& asked) {
 }
 
 void set_report(const Arguments& arguments) {
+  const std::string& file = arguments.json.empty() ? arguments.report : arguments.json;
+  if (!arguments.json.empty() && !file.ends_with(".json")) {
+    fail_usage("--json " + file + ": expected a name that ends in .json");
+  }
   if (arguments.quiet) {
     set_option("report", "0");
-  } else if (!arguments.report.empty()) {
+  } else if (!file.empty()) {
     // Wherever the program is by then. And a file called "1" is a path so.
-    set_option("report", std::filesystem::absolute(arguments.report));
-  } else if (!option("report")) {
-    set_option("report", "1");
+    set_option("report", std::filesystem::absolute(file));
+  } else {
+    set_default("report", "1");
   }
+}
+
+void set_preload(const Arguments& arguments) {
+  std::string preload = arguments.library.empty() ? variable("TALLY_LIBRARY") : arguments.library;
+  preload = find_tally_library(preload);
+  unsetenv("TALLY_LIBRARY");  // is this program's, and no option of the library
+  const std::string already = variable("LD_PRELOAD");
+  unsetenv("LD_PRELOAD");  // for what set_backend starts
+  const std::string backend = set_backend(arguments.backend);
+  if (!backend.empty()) preload += ":" + backend;
+  if (!already.empty()) preload += ":" + already;
+  setenv("LD_PRELOAD", preload.c_str(), 1);
 }
 
 }  // namespace
@@ -172,21 +209,15 @@ int run(int argc, char** argv) {
   set_report(arguments);
   const std::string program = find_program(*arguments.program);
   require_preloadable(program);
-
-  std::string preload = arguments.library.empty() ? variable("TALLY_LIBRARY") : arguments.library;
-  preload = find_tally_library(preload);
-  unsetenv("TALLY_LIBRARY");  // is this program's, and no option of the library
-  const std::string already = variable("LD_PRELOAD");
-  unsetenv("LD_PRELOAD");  // for what set_backend starts
-  const std::string backend = set_backend(arguments.backend);
-  if (!backend.empty()) preload += ":" + backend;
-  if (!already.empty()) preload += ":" + already;
-  setenv("LD_PRELOAD", preload.c_str(), 1);
-
-  execvp(program.c_str(), arguments.program);
-  int error = errno;
-  throw Failure(error == ENOENT ? kNotFound : kCannotRun,
-                std::string(*arguments.program) + ": " + strerror(error));
+  set_preload(arguments);
+  if (arguments.exec) {
+    execvp(program.c_str(), arguments.program);
+    fail_to_run(*arguments.program, errno);
+  }
+  const Ending ending = supervise(program, arguments.program);
+  const bool is_told = WIFSIGNALED(ending.status) && !arguments.quiet;
+  if (is_told) print_post_mortem(ending.pid, ending.status, stderr);
+  return end_like(ending);
 }
 
 }  // namespace tally::tool
