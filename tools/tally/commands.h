@@ -21,4 +21,10 @@ namespace tally::tool {
 // Runs a program with Tally as its malloc.
 int run(int argc, char** argv);
 
+// What is taken and not in use, and what pins it.
+int frag(int argc, char** argv);
+
+// What grew between two records or dumps.
+int diff(int argc, char** argv);
+
 }  // namespace tally::tool

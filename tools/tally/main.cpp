@@ -1,4 +1,5 @@
 // tally COMMAND: everything that is done with Tally from a shell.
+#include <clocale>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -22,6 +23,8 @@ struct Command {
 };
 constexpr Command kCommands[] = {
     {"run", run, Group::kStart, "runs a program with Tally as its malloc"},
+    {"frag", frag, Group::kLook, "shows what is taken and not in use, and what pins it"},
+    {"diff", diff, Group::kLook, "shows what grew between two records or dumps"},
 };
 
 const char* title(Group group) {
@@ -108,4 +111,7 @@ int main_of(int argc, char** argv) {
 }  // namespace
 }  // namespace tally::tool
 
-int main(int argc, char** argv) { return tally::tool::main_of(argc, argv); }
+int main(int argc, char** argv) {
+  setlocale(LC_CTYPE, "");  // for what a terminal can show; numbers are written as in C
+  return tally::tool::main_of(argc, argv);
+}
