@@ -23,6 +23,7 @@ struct Command {
 };
 constexpr Command kCommands[] = {
     {"run", run, Group::kStart, "runs a program with Tally as its malloc"},
+    {"top", top, Group::kLook, "shows what a process holds, by tag, again and again"},
     {"frag", frag, Group::kLook, "shows what is taken and not in use, and what pins it"},
     {"diff", diff, Group::kLook, "shows what grew between two records or dumps"},
 };
