@@ -28,4 +28,13 @@ int stat(int argc, char** argv);
 // Looks for what would make Tally not work, or its numbers strange.
 int doctor(int argc, char** argv);
 
+// What is taken and not in use, and what pins it.
+int frag(int argc, char** argv);
+
+// What grew between two records or dumps.
+int diff(int argc, char** argv);
+
+// What a process holds, again and again.
+int top(int argc, char** argv);
+
 }  // namespace tally::tool

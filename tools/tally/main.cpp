@@ -1,4 +1,5 @@
 // tally COMMAND: everything that is done with Tally from a shell.
+#include <clocale>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -26,6 +27,9 @@ constexpr Command kCommands[] = {
     {"stat", stat, Group::kLook, "shows what a process holds, by tag, and what it may hold"},
     {"doctor", doctor, Group::kStart,
      "looks for what would make Tally not work, or its numbers strange"},
+    {"top", top, Group::kLook, "shows what a process holds, by tag, again and again"},
+    {"frag", frag, Group::kLook, "shows what is taken and not in use, and what pins it"},
+    {"diff", diff, Group::kLook, "shows what grew between two records or dumps"},
 };
 
 const char* title(Group group) {
@@ -112,4 +116,7 @@ int main_of(int argc, char** argv) {
 }  // namespace
 }  // namespace tally::tool
 
-int main(int argc, char** argv) { return tally::tool::main_of(argc, argv); }
+int main(int argc, char** argv) {
+  setlocale(LC_CTYPE, "");  // for what a terminal can show; numbers are written as in C
+  return tally::tool::main_of(argc, argv);
+}

@@ -1,11 +1,13 @@
 #include "text.h"
 
+#include <langinfo.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 namespace tally::tool {
 namespace {
@@ -115,6 +117,8 @@ size_t terminal_width() {
   if (!has_terminal() || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
   return size.ws_col;
 }
+
+bool is_utf8() { return strcmp(nl_langinfo(CODESET), "UTF-8") == 0; }
 
 std::string styled(const std::string& text, Style style) {
   static constexpr const char* kCodes[] = {"", "1", "2", "31", "33", "32"};

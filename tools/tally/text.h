@@ -27,6 +27,8 @@ bool has_terminal();  // stdout is one
 bool has_colours();
 // Columns of the terminal; 0 if stdout is none.
 size_t terminal_width();
+// The characters of this locale, as main() set it, are UTF-8.
+bool is_utf8();
 
 enum class Style { kNone, kBold, kDim, kRed, kYellow, kGreen };
 // As it stands where there are no colours.
