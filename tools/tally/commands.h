@@ -20,6 +20,10 @@ namespace tally::tool {
 
 // Runs a program with Tally as its malloc.
 int run(int argc, char** argv);
+// Lists the processes that have a record.
+int ps(int argc, char** argv);
+// Shows everything that a record says.
+int stat(int argc, char** argv);
 
 // Looks for what would make Tally not work, or its numbers strange.
 int doctor(int argc, char** argv);
