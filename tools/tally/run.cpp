@@ -216,7 +216,7 @@ int run(int argc, char** argv) {
   }
   const Ending ending = supervise(program, arguments.program);
   const bool is_told = WIFSIGNALED(ending.status) && !arguments.quiet;
-  if (is_told) print_post_mortem(ending.pid, ending.status, stderr);
+  if (is_told) print_post_mortem(ending, stderr);
   return end_like(ending);
 }
 
