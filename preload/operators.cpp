@@ -60,9 +60,8 @@ inline void give(void* p) {
 
 // Whether malloc asked for the caller, who is then put in the place of a forwarder.
 bool is_asked(const void** caller) {
-  if (!tally::core::tls.asks_caller) return false;
-  tally::core::tls.asks_caller = false;
-  if (tally::core::is_forwarder(*caller)) *caller = tally::core::tls.caller;
+  if (!tally::core::was_asked()) return false;
+  if (tally::core::is_forwarder(*caller)) *caller = tally::core::forwarded_caller();
   return true;
 }
 
@@ -90,7 +89,7 @@ template <bool kArray, class... Alignment>
     void* p = take(n, alignment...);
     return p == nullptr && is_asked(&caller) ? take_for(caller, n, alignment...) : p;
   }
-  tally::core::tls.caller = caller;
+  tally::core::note_forwarded(caller);
   try {
     return kArray ? ::operator new[](n, alignment...) : ::operator new(n, alignment...);
   } catch (...) {

@@ -69,8 +69,7 @@ void start_by_module() { g_loader = os::loader_module(); }
 // Ours asks; another one knows of nothing.
 TALLY_FORWARDER void check_by_module() {
   void* volatile block = ::malloc(1);
-  g_sees_loads = tls.asks_caller && g_loader.id != nullptr;
-  tls.asks_caller = false;
+  g_sees_loads = was_asked() && g_loader.id != nullptr;
   ::free(block);
   if (!g_sees_loads) module_loads.fetch_add(1, std::memory_order_release);  // what is known goes
 }

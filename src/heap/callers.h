@@ -70,12 +70,23 @@ inline bool is_forwarder(const void* caller) {
   return address(caller) - address(__start_tally_forwarders) <
          address(__stop_tally_forwarders) - address(__start_tally_forwarders);
 }
+// In no address of the program's.
+inline constexpr uintptr_t kAsks = uintptr_t{1} << 63;
 // By module. Tally called itself for somebody whom it knows better: it is to do so again for him.
 inline bool must_ask(const void* caller) {
   if (TALLY_LIKELY(!is_forwarder(caller))) return false;
-  tls.asks_caller = true;
+  tls.caller |= kAsks;
   return true;
 }
+// It did so; the question is taken back.
+inline bool was_asked() {
+  bool asked = (tls.caller & kAsks) != 0;
+  tls.caller &= ~kAsks;
+  return asked;
+}
+// Noted for a forwarder that this one calls.
+inline void note_forwarded(const void* caller) { tls.caller = address(caller); }
+inline const void* forwarded_caller() { return reinterpret_cast<const void*>(tls.caller); }
 
 // As known_heap in a scope.
 Heap* known_heap_in_scope(const Thread* thread, const void* caller);

@@ -168,10 +168,8 @@ struct Thread {
 struct ThreadState {
   Heap* heap;
   Thread* thread;
-  // For TALLY_FORWARDER, heap/callers.h. On whose behalf the next function of Tally's is called;
-  // and malloc returned nullptr as it does not know that.
-  const void* caller = nullptr;
-  bool asks_caller = false;
+  // For forwarders, heap/callers.h: on whose behalf the next one is called, and whether malloc asked.
+  uintptr_t caller = 0;
 };
 static_assert(sizeof(ThreadState) <= 64,
               "initial-exec TLS is scarce in a process that loads us late");

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`tally doctor`: each of its lines, in a mount namespace where files of the kernel can be made up.
 
-usage: tally_doctor_test.py TALLY LIBRARY C_COMPILER PROGRAM_WITH_TALLY
+usage: tally_doctor_test.py TALLY LIBRARY C_COMPILER ARCHIVE
 """
 
 import json
@@ -16,7 +16,7 @@ import unittest
 
 from tool import LIBRARY, TALLY, ToolTest
 
-COMPILER, LINKED = sys.argv[3:5]
+COMPILER, ARCHIVE = sys.argv[3:5]
 NOBODY = 65534
 DLOPEN = ("note", "dlopen", "it loads libraries as it runs: one that is loaded with RTLD_DEEPBIND uses the C "
           "library's malloc, which Tally does not see")
@@ -225,10 +225,6 @@ class Program(DoctorTest):
                           ("note", "malloc", "it has jemalloc inside: what it allocates by that one's own names Tally "
                            "does not see")])
 
-    def test_with_tally_inside(self):
-        self.assertEqual(self.line("malloc", LINKED),
-                         ("ok", "Tally is linked into it: it needs no preload, TALLY_* variables alone"))
-
     def test_that_is_linked_to_another_malloc(self):
         library = self.compiled("libjemalloc.so.2", "int mallocx;", "-shared", "-Wl,-soname,libjemalloc.so.2")
         path = self.compiled("linked", "extern int mallocx; int main(void) { return mallocx; }", library)
@@ -329,6 +325,15 @@ class Process(DoctorTest):
                          [("problem", "library", "libtally.so is not in this process: start it by `tally run`"),
                           ("ok", "preload", f"{self.path('idle')} takes preloaded libraries"),
                           ("ok", "malloc", "it has none of its own")])
+
+    def test_with_tally_linked_in(self):
+        child = self.start(self.compiled(
+            "linked", "#include <unistd.h>\n#include <stdio.h>\nconst char* tally_version(void);"
+            "int main(void) { puts(tally_version()); fflush(0); pause(); }", ARCHIVE))
+        child.stdout.readline()
+        self.assertEqual(self.line("library", str(child.pid)), ("ok", "Tally is linked into the program"))
+        self.assertEqual(self.line("malloc", self.path("linked")),
+                         ("ok", "Tally is linked into it: it needs no preload, TALLY_* variables alone"))
 
     def test_whose_library_was_replaced(self):
         copy = shutil.copy(LIBRARY, self.path("libtally.so"))

@@ -63,12 +63,13 @@ std::string tally_in(const std::string& maps) {
   return "";
 }
 
-// Whether it has a symbol of its own of that name, for all to see.
-bool exports(const std::string& path, std::string_view name) {
+// Whether it has a symbol of its own of that name. Not all that are inside are exported.
+bool defines(const std::string& path, std::string_view name, bool only_exported = true) {
   bool does = false;
   if (std::optional<ElfFile> file = ElfFile::open(path)) {
     file->each_symbol([&](const ElfFile::Symbol& symbol) {
-      does |= symbol.is_exported && symbol.is_defined && symbol.name == name;
+      const bool counts = symbol.is_exported || !only_exported;
+      does |= counts && symbol.is_defined && symbol.name == name;
     });
   }
   return does;
@@ -76,7 +77,7 @@ bool exports(const std::string& path, std::string_view name) {
 
 // In the order in which the dynamic linker looks: the program, what was preloaded.
 void check_malloc(Findings& findings, pid_t pid, const std::string& preload) {
-  if (exports(folder_of(pid) + "exe", "malloc")) {
+  if (defines(folder_of(pid) + "exe", "malloc")) {
     findings.problem("malloc", "the program has a malloc of its own, which comes before Tally's",
                      "build it without");
     return;
@@ -89,7 +90,7 @@ void check_malloc(Findings& findings, pid_t pid, const std::string& preload) {
       findings.ok("malloc", "is Tally's");
       return;
     }
-    if (exports(folder_of(pid) + "root" + path, "malloc")) {
+    if (defines(folder_of(pid) + "root" + path, "malloc")) {
       findings.problem("malloc",
                        "is that of " + path + ", which LD_PRELOAD names before libtally.so",
                        "name libtally.so first, as `tally run` does");
@@ -105,7 +106,7 @@ void check_malloc(Findings& findings, pid_t pid, const std::string& preload) {
 bool check_library(Findings& findings, pid_t pid, const std::string& preload) {
   constexpr char kDeleted[] = " (deleted)";
   const std::string library = tally_in(read_proc(pid, "maps"));
-  if (library.empty() && exports(folder_of(pid) + "exe", "tally_version")) {
+  if (library.empty() && defines(folder_of(pid) + "exe", "tally_version", false)) {
     findings.ok("library", "Tally is linked into the program");
   } else if (library.empty()) {
     findings.problem("library", "libtally.so is not in this process", "start it by `tally run`");

@@ -1,13 +1,12 @@
 // tally doctor: what would make Tally not work, or its numbers strange.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "arguments.h"
 #include "checks.h"
 #include "commands.h"
-#include "failure.h"
 #include "text.h"
 
 namespace tally::tool {
@@ -87,21 +86,11 @@ bool Findings::has_problem() const {
 
 int doctor(int argc, char** argv) {
   std::string target;
-  bool json = false, help = false;
-  CLI::App app;
-  app.set_help_flag();  // prints one of its own
-  app.add_flag("--help,-h", help);
-  app.add_flag("--json", json);
-  app.add_option("TARGET", target);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    throw Failure(kUsage, std::string(error.what()) + "; tally doctor --help shows how it is used");
-  }
-  if (help) {
-    fputs(kHelp, stdout);
-    return 0;
-  }
+  bool json = false;
+  Arguments arguments(kHelp);
+  arguments.app().add_flag("--json", json);
+  arguments.app().add_option("TARGET", target);
+  if (!arguments.read(argc, argv)) return 0;
   Findings findings;
   if (target.empty()) {
     check_system(findings);

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 #include "executable.h"
 #include "failure.h"
@@ -79,6 +80,12 @@ bool is_in_foreground() {
   const bool is = tcgetpgrp(terminal) == getpgrp();
   close(terminal);
   return is;
+}
+
+int64_t now() {
+  timespec time;
+  clock_gettime(CLOCK_REALTIME, &time);
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
 class Watch {
@@ -161,8 +168,11 @@ class Watch {
 
 Ending supervise(const std::string& program, char** arguments) {
   const Inherited inherited = take_signals();
-  const pid_t pid = start(program, arguments, inherited);
-  return {pid, Watch(pid).until_end()};
+  Ending ending = {.pid = 0, .status = 0, .started = now(), .ended = 0};
+  ending.pid = start(program, arguments, inherited);
+  ending.status = Watch(ending.pid).until_end();
+  ending.ended = now();
+  return ending;
 }
 
 int end_like(const Ending& ending) {
