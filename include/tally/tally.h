@@ -220,7 +220,7 @@ TALLY_API int tally_uncharge(tally_tag tag, size_t bytes);
  * struct is too short for is not written. (Until version 1.0 of Tally they may change otherwise
  * too; TALLY_STATS_VERSION then does.) */
 
-#define TALLY_STATS_VERSION 2
+#define TALLY_STATS_VERSION 3
 
 /* What one tag holds. */
 typedef struct tally_counts {
@@ -256,7 +256,10 @@ typedef struct tally_stats_t {
   uint64_t waited_count;     /* and those that waited for it first */
 } tally_stats_t;
 
-/* The blocks of one size under one tag: where fragmentation is. */
+/* The blocks of one size under one tag: where fragmentation is. A block counts as in use in its
+ * slab until its thread gave it back there: what threads have in hand is used in `fill` and what
+ * follows it, and is not live. */
+#define TALLY_FILL_STEPS 10
 typedef struct tally_class_stats_t {
   uint32_t tag;
   uint32_t block_size;      /* "size" in the JSON */
@@ -264,6 +267,14 @@ typedef struct tally_class_stats_t {
   uint64_t capacity_blocks; /* that the committed part of its slabs has room for */
   uint64_t slabs;           /* slabs of this size under this tag */
   uint64_t footprint_bytes; /* bytes committed in them */
+  uint64_t alloc_count;     /* blocks ever allocated by heaps that still are; with the next the mean
+                               of what was asked for */
+  uint64_t requested_bytes; /* bytes asked for in those */
+  uint64_t empty_bytes;     /* of footprint_bytes: slabs that hold no block, kept for a while */
+  uint64_t sparse_slabs;    /* slabs that hold blocks, in at most a quarter of their capacity */
+  uint64_t sparse_free_bytes; /* of free blocks in those: what comes back if they empty, and more */
+  uint64_t fill[TALLY_FILL_STEPS]; /* slabs by the part of their capacity that is in use: [0] less
+                                      than a tenth, [9] nine tenths and more */
 } tally_class_stats_t;
 
 /* The process. */

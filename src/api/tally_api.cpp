@@ -117,23 +117,9 @@ void* tally_realloc(tally_tag id, void* p, size_t size) {
 
 int tally_limit_set(tally_tag id, uint64_t soft, uint64_t hard, tally_policy policy) {
   core::Tag* tag = live_tag(id);
-  core::Policy::Kind kind = {};
-  switch (policy & 0xff) {
-    case TALLY_POLICY_FAIL:
-      kind = core::Policy::kFail;
-      break;
-    case TALLY_POLICY_ABORT:
-      kind = core::Policy::kAbort;
-      break;
-    case TALLY_POLICY_WAIT(0):
-      kind = core::Policy::kWait;
-      break;
-    default:
-      tag = nullptr;
-  }
-  if (kind != core::Policy::kWait && policy > TALLY_POLICY_ABORT) tag = nullptr;
-  if (tag == nullptr || policy >> 40 != 0) return result_of(EINVAL);
-  int error = core::set_limit(tag, soft, hard, {kind, static_cast<uint32_t>(policy >> 8)});
+  core::Policy read;
+  if (tag == nullptr || !core::read_policy(policy, &read)) return result_of(EINVAL);
+  int error = core::set_limit(tag, soft, hard, read);
   core::settle_limits();
   return result_of(error);
 }

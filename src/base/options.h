@@ -10,6 +10,8 @@ namespace tally::core {
 inline constexpr size_t kOptionPathMax = 512;
 
 enum class HugePages : uint8_t { kNever, kAuto, kAlways };
+// The record (record/layout.h): whether there is one, and whether it stays after the end.
+enum class Record : uint8_t { kNo, kYes, kKeep };
 
 struct Options {
   bool abort_conf = false;     // end with EX_CONFIG where an option cannot be followed
@@ -20,6 +22,8 @@ struct Options {
   int dump_signal = 0;  // 0: none
   char dump_path[kOptionPathMax] = "/tmp/tally-%p.json";
   char log_path[kOptionPathMax] = "";  // of lines about limits; empty: stderr
+  Record record = Record::kNo;
+  uint32_t record_ms = 0;  // between publications by a thread of Tally's; 0: there is none
   HugePages thp = HugePages::kNever;
   size_t reserve = 64 * 1024;  // of a limit, for who unwinds from a failure; at most 1/16 of it
   bool report = false;         // at exit

@@ -30,6 +30,7 @@ constinit std::atomic<uint32_t> purge_rounds{0};
 
 void purge_tick() {
   uint64_t now = os::now_ms();
+  on_tick(now);
   purge_beyond_limit(now);
   uint64_t last = g_last.load(std::memory_order_relaxed);
   if (now < last + options.purge_ms / 4 + 1 && options.purge_ms != 0) return;
@@ -53,14 +54,14 @@ void purge_tick() {
 
 namespace {
 
-size_t purge_all(bool holes) {
+size_t purge_all_of(bool mine, bool holes) {
   Thread* self = tls.thread;
   size_t purged = 0;
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
        thread = thread->next_thread) {
     Block* foreign = nullptr;
     thread->lock.acquire();
-    bool may_flush = thread == self || thread->orphan.load(std::memory_order_relaxed);
+    bool may_flush = (mine && thread == self) || thread->orphan.load(std::memory_order_relaxed);
     if (may_flush) foreign = flush_all(thread);
     release_all_empty(thread, ~0U);
     if (may_flush && holes) purged += dig_all_holes(thread);
@@ -73,15 +74,15 @@ size_t purge_all(bool holes) {
 
 }  // namespace
 
-size_t purge_all() {
-  size_t purged = purge_all(true);
+size_t purge_all(bool mine) {
+  size_t purged = purge_all_of(mine, true);
   backend::ask_surplus(true);
   return purged;
 }
 
 bool make_room() {
   // Holes are for the system; addresses are what is missing here.
-  size_t purged = purge_all(false);
+  size_t purged = purge_all_of(true, false);
   return hollow_chunks() || purged != 0;
 }
 

@@ -16,7 +16,7 @@ bool AddressMap::reserve() {
   if (g_spare_leaf != nullptr) return true;
   // Charged when it is taken, so that what it was taken for cannot fail.
   if (!meta::charge(os::page_size())) return false;
-  g_spare_leaf = backend::take(&backend::os, sizeof no_leaf_, os::page_size());
+  g_spare_leaf = meta::map(sizeof no_leaf_);
   if (g_spare_leaf == nullptr) meta::uncharge(os::page_size());
   return g_spare_leaf != nullptr;
 }

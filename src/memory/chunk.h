@@ -20,7 +20,7 @@ struct Chunk {
   Chunk* next_chunk;  // const: of all, newest first
   Backend* from;      // const
   uint64_t free_slots;
-  uint64_t dirty_slots;
+  Relaxed<uint64_t> dirty_slots;
   uint64_t dirty_since;  // ms: when a slot last became dirty
   Chunk* next;           // in its bin
   Chunk* previous;
@@ -29,7 +29,7 @@ struct Chunk {
   // Asked for huge pages. Any thread takes it back: when the first page of it goes back to the
   // system, which would fill huge pages up again.
   std::atomic<bool> huge;
-  bool hollow;  // all but the first slot was given back, for want of address space
+  Relaxed<bool> hollow;  // all but the first slot was given back, for want of address space
 
   static Chunk* of(const Slab* slab) {
     return reinterpret_cast<Chunk*>(address_of(slab) & ~(kChunkBytes - 1));

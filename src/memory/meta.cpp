@@ -49,12 +49,51 @@ size_t rounded(size_t bytes) { return max_of(std::bit_ceil(bytes), kCacheLine); 
 }  // namespace
 
 constinit Lock lock;
+constinit Mapping mappings[kMappingsMax] = {};
+constinit size_t mapping_count = 0;
 
 namespace {
+
+// Lock held. The system places mappings side by side, so the list is short.
+void note_mapping(char* start, char* end) {
+  for (size_t i = 0; i < mapping_count; ++i) {
+    Mapping& one = mappings[i];
+    if (one.start != end && one.end != start) continue;
+    if (one.start == end) {
+      one.start = start;
+    } else {
+      one.end = end;
+    }
+    return;
+  }
+  if (mapping_count < kMappingsMax) mappings[mapping_count++] = {start, end};
+}
+
+// Lock held. From the middle of one, a second may become of it.
+void forget_mapping(const char* start, const char* end) {
+  for (size_t i = 0; i < mapping_count; ++i) {
+    Mapping& one = mappings[i];
+    if (start < one.start || end > one.end) continue;
+    const Mapping behind = {one.start + (end - one.start), one.end};
+    one.end = one.start + (start - one.start);
+    if (one.start == one.end) one = mappings[--mapping_count];
+    if (behind.start != behind.end) note_mapping(behind.start, behind.end);
+    return;
+  }
+}
+
+// Lock held.
+char* take_mapping(size_t bytes) {
+  void* taken = backend::take(&backend::os, bytes, os::page_size());
+  auto* start = static_cast<char*>(taken);
+  if (start != nullptr) note_mapping(start, start + bytes);
+  return start;
+}
+
 // Lock held.
 void* carve(size_t bytes) {
   if (static_cast<size_t>(g_end - g_next) < bytes) {
-    char* region = static_cast<char*>(backend::take(&backend::os, kRegionBytes, os::page_size()));
+    char* region = take_mapping(kRegionBytes);
     if (region == nullptr) return nullptr;
     g_next = region;
     g_end = region + kRegionBytes;
@@ -70,6 +109,11 @@ void* carve(size_t bytes) {
 }
 }  // namespace
 
+void* map(size_t bytes) {
+  LockGuard guard(lock);
+  return take_mapping(bytes);
+}
+
 void* allocate_forever(size_t bytes) {
   LockGuard guard(lock);
   return carve(round_up(bytes, kCacheLine));
@@ -81,7 +125,7 @@ void* allocate(size_t bytes) {
   if (bytes > kRegionBytes / 4) {
     bytes = round_up(bytes, os::page_size());
     if (!charge(bytes)) return nullptr;
-    void* own = backend::take(&backend::os, bytes, os::page_size());
+    void* own = take_mapping(bytes);
     if (own == nullptr) uncharge(bytes);
     return own;
   }
@@ -100,7 +144,9 @@ void release(void* p, size_t bytes) {
   LockGuard guard(lock);
   if (bytes > kRegionBytes / 4) {
     bytes = round_up(bytes, os::page_size());
-    if (backend::give(&backend::os, p, bytes)) uncharge(bytes);
+    if (!backend::give(&backend::os, p, bytes)) return;
+    forget_mapping(static_cast<char*>(p), static_cast<char*>(p) + bytes);
+    uncharge(bytes);
     return;
   }
   auto* node = static_cast<FreeNode*>(p);

@@ -17,6 +17,12 @@ void* allocate(size_t bytes);
 void release(void* p, size_t bytes);
 // As allocate, for what is never released: not rounded.
 void* allocate_forever(size_t bytes);
+// Address space for metadata, from the system; none of it is charged. nullptr: there is none.
+void* map(size_t bytes);
+// Calls look(start, end) for each stretch of that.
+template <class Look>
+void for_each_mapping(Look look);
+
 // Metadata that lies elsewhere, in chunk headers and the address map. False: there may be no more.
 bool charge(size_t bytes);
 void uncharge(size_t bytes);
@@ -28,6 +34,21 @@ extern constinit Gauge footprint;
 extern constinit Account process;
 
 extern constinit Lock lock;
+
+struct Mapping {
+  char* start;
+  char* end;
+};
+// Under `lock`. Neighbours are joined; what there is no room for is not known.
+inline constexpr size_t kMappingsMax = 1024;
+extern constinit Mapping mappings[kMappingsMax];
+extern constinit size_t mapping_count;
+
+template <class Look>
+void for_each_mapping(Look look) {
+  LockGuard guard(lock);
+  for (size_t i = 0; i < mapping_count; ++i) look(mappings[i].start, mappings[i].end);
+}
 
 // Objects of one type, recycled. T has a `T* pool_next` that the pool may use while the object is
 // in it, and is made ready by the caller: new objects are all zero, recycled ones as they were

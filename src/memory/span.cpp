@@ -263,6 +263,26 @@ const Slab* find_span(const void* p) {
   return nullptr;
 }
 
+size_t list_spans(const Slab** next, SpanFacts* facts, size_t most) {
+  size_t count = 0;
+  LockGuard guard(central);
+  const Slab* span = *next;
+  if (span == nullptr) {
+    // Those that are kept come first, as their descriptors do not tell.
+    for (; count < g_kept_count && count < most; ++count) {
+      facts[count] = {g_kept[count].span->start, g_kept[count].span->mapped, 0};
+    }
+    span = g_all;
+  }
+  for (unsigned looked_at = 0; span != nullptr && count < most && looked_at < 4 * kKeptMax;
+       span = span->previous, ++looked_at) {
+    if (span->what().kind != SlabKind::kSpan) continue;
+    facts[count++] = {span->start, span->mapped, span->bytes.load(std::memory_order_relaxed)};
+  }
+  *next = span;
+  return count;
+}
+
 size_t purge_spans(uint64_t now, bool all) {
   Slab* out[kKeptMax];
   unsigned count = 0;

@@ -19,6 +19,16 @@ bool resize_span(Slab* span, size_t bytes);
 // The span in which p lies, or nullptr. The address map knows only where spans start; this looks at
 // all of them, and is for messages about pointers that are none of a block.
 const Slab* find_span(const void* p);
+// Of a span in use, or of one that is kept.
+struct SpanFacts {
+  char* start;
+  size_t mapped;
+  size_t used;  // by its block; 0: it is kept
+};
+// Facts of some of the spans, at most `most`, after those that `*next` tells of (nullptr: from the
+// first); sets it to nullptr behind the last. Holds the central lock for that. Returns how many.
+// `most` is at least 64.
+size_t list_spans(const Slab** next, SpanFacts* facts, size_t most);
 // Of freed spans that wait for their purge. Any thread, without a lock.
 size_t kept_span_bytes();
 // As purge_runs, for kept spans.

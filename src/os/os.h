@@ -34,13 +34,24 @@ bool read_memory(const void* from, void* to, size_t bytes);
 
 // ---- The process.
 
-// What the kernel counts as resident; 0 if it does not say.
-size_t resident_bytes();
+// What the kernel counts as resident, and what of it is of files and shared memory; 0 if it does
+// not say.
+struct Resident {
+  size_t all = 0, shared = 0;
+};
+Resident resident();
+// Of these bytes, whole pages of private memory, those that are resident; less if they are gone.
+size_t resident_in(const void* p, size_t bytes);
 // What the process may have: the least limit of its cgroups, else the machine's memory.
 uint64_t memory_bytes(bool* of_cgroup);
+// From the kernel, as a child made behind libc's back would find its parent's number with libc.
 int64_t process_id();
+uint32_t user_id();  // effective
 // Milliseconds since some moment; advances in steps of a few, and may lag by one on another thread.
 uint64_t now_ms();
+// Exact: the date, time since some moment, and processor time of the running thread.
+enum class Clock { kWall, kUptime, kThread };
+uint64_t now_ns(Clock clock);
 // True if the program runs with more rights than its caller: the environment is not to be trusted.
 bool is_secure();
 const char* const* environment();

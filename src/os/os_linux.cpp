@@ -1,6 +1,5 @@
 // os.h for Linux with glibc. Memory, time and files go by raw system calls: other preload libraries
 // interpose libc's wrappers and may allocate in them, and a raw call leaves errno alone.
-#include <asm/unistd.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -21,43 +20,10 @@
 #include "base/options.h"
 #include "base/text.h"
 #include "os/os.h"
+#include "os/system_call.h"
 
 namespace tally::core::os {
 namespace {
-
-// The result, or -errno.
-long system_call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
-                 long f = 0) {
-#if defined(__x86_64__)
-  register long r10 asm("r10") = d;
-  register long r8 asm("r8") = e;
-  register long r9 asm("r9") = f;
-  long result;
-  asm volatile("syscall"
-               : "=a"(result)
-               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-               : "rcx", "r11", "memory");
-  return result;
-#elif defined(__aarch64__)
-  register long x8 asm("x8") = number;
-  register long x0 asm("x0") = a;
-  register long x1 asm("x1") = b;
-  register long x2 asm("x2") = c;
-  register long x3 asm("x3") = d;
-  register long x4 asm("x4") = e;
-  register long x5 asm("x5") = f;
-  asm volatile("svc 0"
-               : "+r"(x0)
-               : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-               : "memory");
-  return x0;
-#else
-#error "Tally runs on x86-64 and aarch64"
-#endif
-}
-
-bool failed(long result) { return result < 0 && result > -4096; }
-long as_long(const void* p) { return static_cast<long>(address(p)); }
 
 // 0: there is none.
 uint64_t cycle_count() {
@@ -110,32 +76,6 @@ bool fail(long result) {
 bool look_at(int folder, const char* path, int flags, struct stat* found) {
   return !failed(system_call(__NR_newfstatat, folder, as_long(path), as_long(found), flags));
 }
-
-// For the length of its scope a pipe without a reader sends this thread no signal: a report must
-// not end the program.
-class NoPipeSignal {
- public:
-  NoPipeSignal() {
-    system_call(__NR_rt_sigprocmask, SIG_BLOCK, as_long(&kSet), as_long(&blocked_), sizeof kSet);
-    if ((blocked_ & kSet) != 0) system_call(__NR_rt_sigpending, as_long(&pending_), sizeof kSet);
-  }
-  ~NoPipeSignal() {
-    if ((blocked_ & kSet) != 0) return;
-    system_call(__NR_rt_sigprocmask, SIG_UNBLOCK, as_long(&kSet), 0, sizeof kSet);
-  }
-  NoPipeSignal(const NoPipeSignal&) = delete;
-  NoPipeSignal& operator=(const NoPipeSignal&) = delete;
-  // Takes away the signal that our write brought, but none that waited before.
-  void consume() {
-    constexpr timespec kNow = {};
-    if ((pending_ & kSet) != 0) return;
-    system_call(__NR_rt_sigtimedwait, as_long(&kSet), 0, as_long(&kNow), sizeof kSet);
-  }
-
- private:
-  static constexpr uint64_t kSet = uint64_t{1} << (SIGPIPE - 1);  // as the kernel has it
-  uint64_t blocked_ = 0, pending_ = 0;
-};
 
 // How to open what stands at `path` to write into it; 0 if it is to be replaced, as a regular file
 // is, and a link by which somebody else may lead us to a third one's file.
@@ -228,19 +168,41 @@ bool read_memory(const void* from, void* to, size_t bytes) {
                      0) == static_cast<long>(bytes);
 }
 
-size_t resident_bytes() {
+Resident resident() {
   long fd = open_file("/proc/self/statm", O_RDONLY);
-  if (failed(fd)) return 0;
+  if (failed(fd)) return {};
   char text[128];
   long length = system_call(__NR_read, fd, as_long(text), sizeof text - 1);
   close_file(fd);
-  if (length <= 0) return 0;
+  if (length <= 0) return {};
   text[length] = 0;
+  // The second number of pages, and the third.
+  size_t bytes[3];
   const char* at = text;
-  while (*at != 0 && *at != ' ') ++at;
-  size_t pages = 0;
-  for (++at; *at >= '0' && *at <= '9'; ++at) pages = pages * 10 + static_cast<size_t>(*at - '0');
-  return pages * page_size();
+  for (size_t& of : bytes) {
+    size_t pages = 0;
+    for (; *at >= '0' && *at <= '9'; ++at) pages = pages * 10 + static_cast<size_t>(*at - '0');
+    of = pages * page_size();
+    if (*at == ' ') ++at;
+  }
+  return {bytes[1], bytes[2]};
+}
+
+size_t resident_in(const void* p, size_t bytes) {
+  constexpr size_t kMostPages = 256;
+  unsigned char pages[kMostPages];
+  const size_t page = page_size();
+  size_t resident = 0;
+  for (size_t done = 0; done < bytes;) {
+    size_t now = min_of(bytes - done, kMostPages * page);
+    const char* at = static_cast<const char*>(p) + done;
+    if (failed(system_call(__NR_mincore, as_long(at), static_cast<long>(now), as_long(pages)))) {
+      return resident;
+    }
+    for (size_t i = 0; i < now / page; ++i) resident += (pages[i] & 1) * page;
+    done += now;
+  }
+  return resident;
 }
 
 namespace {
@@ -309,6 +271,16 @@ uint64_t memory_bytes(bool* of_cgroup) {
 }
 
 int64_t process_id() { return system_call(__NR_getpid); }
+uint32_t user_id() { return static_cast<uint32_t>(system_call(__NR_geteuid)); }
+
+uint64_t now_ns(Clock clock) {
+  timespec now = {};
+  int id = clock == Clock::kWall     ? CLOCK_REALTIME
+           : clock == Clock::kUptime ? CLOCK_MONOTONIC
+                                     : CLOCK_THREAD_CPUTIME_ID;
+  system_call(__NR_clock_gettime, id, as_long(&now));
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
+}
 
 uint64_t now_ms() {
   // A system call costs more than many a caller's work, so the time is good for as long as the
@@ -371,7 +343,7 @@ bool on_signal(int signal, void (*handler)(int)) {
 }
 
 bool write_all(int fd, const char* text, size_t length) {
-  NoPipeSignal no_signal;
+  NoSignal no_signal(SIGPIPE);
   while (length != 0) {
     long written = system_call(__NR_write, fd, as_long(text), static_cast<long>(length));
     if (written == -EINTR) continue;

@@ -144,7 +144,7 @@ struct ClassRow {
   // Slabs by the part of their capacity that is in use: fill[i] those from i to i + 1 tenths, full
   // ones in the last.
   uint32_t fill[kFillSteps];
-  uint32_t sparse_slabs;  // of them: those with at most a quarter in use
+  uint32_t sparse_slabs;  // of them: those that hold blocks, in at most a quarter of it
   uint64_t sparse_free;   // bytes of free blocks in those
 };
 

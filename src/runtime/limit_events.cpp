@@ -1,4 +1,4 @@
-// What happens at limits, told in lines: to TALLY_LOG, else to stderr.
+// What happens at limits, told in lines, to TALLY_LOG, else to stderr, and in the record.
 #include <atomic>
 
 #include "base/math.h"
@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "heap/relief.h"
 #include "os/os.h"
+#include "record/writer.h"
 #include "runtime/report.h"
 #include "stats/render.h"
 #include "stats/walk.h"
@@ -65,6 +66,20 @@ const char* name_of(LimitEvent::Kind kind) {
   return "";
 }
 
+record::EventKind kind_of(LimitEvent::Kind kind) {
+  switch (kind) {
+    case LimitEvent::kSoft:
+      return record::EventKind::kSoft;
+    case LimitEvent::kFailed:
+      return record::EventKind::kFailed;
+    case LimitEvent::kWaits:
+      return record::EventKind::kWaits;
+    case LimitEvent::kAborts:
+      break;
+  }
+  return record::EventKind::kAborts;
+}
+
 void put_line(TextWriter& out, const LimitEvent& event, uint64_t left_out) {
   const Tag& tag = *event.tag;
   const uint64_t held = tag.account().held(), hard = tag.account().limit();
@@ -118,6 +133,7 @@ void on_limit_event(const LimitEvent& event) {
   uint64_t left_out = 0;
   bool aborts = event.kind == LimitEvent::kAborts;
   if (!may_write(event.tag->limit, event.kind, &left_out) && !aborts) return;
+  record::write_event(kind_of(event.kind), *event.tag, event.asked, left_out);
   char buffer[1024];
   TextWriter out(buffer, sizeof buffer - 1);
   put_line(out, event, left_out);

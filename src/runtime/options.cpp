@@ -78,6 +78,26 @@ bool set_purge_ms(Text value) {
 
 bool set_log(Text value) { return copy_path(value, options.log_path); }
 
+bool set_record(Text value) {
+  if (value.is("0")) {
+    options.record = Record::kNo;
+  } else if (value.is("1")) {
+    options.record = Record::kYes;
+  } else if (value.is("keep")) {
+    options.record = Record::kKeep;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool set_record_ms(Text value) {
+  uint64_t number;
+  if (!read_number(value, 3600000, &number)) return false;
+  options.record_ms = static_cast<uint32_t>(number);
+  return true;
+}
+
 bool set_reserve(Text value) {
   uint64_t bytes;
   if (!read_size(value, &bytes) || bytes > uint64_t{1} << 30) return false;
@@ -128,6 +148,8 @@ constexpr Option kOptions[] = {
     {"log", set_log, "a path of at most 511 bytes"},
     {"on_corruption", set_on_corruption, "abort or report"},
     {"purge_ms", set_purge_ms, "milliseconds, 0 to 3600000"},
+    {"record", set_record, "0, 1 or keep"},
+    {"record_ms", set_record_ms, "milliseconds, 0 to 3600000"},
     {"report", set_report, "0, 1, or a path, in which %p is the process id"},
     {"reserve", set_reserve, "a size, such as 64K, at most 1G"},
     {"thp", set_thp, "never, auto or always"},

@@ -12,6 +12,7 @@
 #include "runtime/limit_options.h"
 #include "runtime/options.h"
 #include "runtime/parse.h"
+#include "runtime/recorder.h"
 #include "runtime/report.h"
 
 namespace tally::core {
@@ -64,6 +65,7 @@ void after_fork_in_child() {
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
   let_go_of_stderr();
+  let_go_of_record();
 }
 
 void register_fork_handlers() {
@@ -95,9 +97,13 @@ __attribute__((constructor(101))) void on_load() {
   prepare_report();
   RunningThread first;  // so that nothing of ours is left to do in the middle of the program
   prepare_dumps();
+  start_recorder();
 }
 
-__attribute__((destructor(101))) void on_unload() { report_at_exit(); }
+__attribute__((destructor(101))) void on_unload() {
+  report_at_exit();
+  end_record();
+}
 
 }  // namespace
 

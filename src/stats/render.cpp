@@ -107,6 +107,17 @@ void put_class(TextWriter& out, const tally_class_stats_t& row) {
   object.number("capacity_blocks", row.capacity_blocks);
   object.number("slabs", row.slabs);
   object.number("footprint_bytes", row.footprint_bytes);
+  object.number("alloc_count", row.alloc_count);
+  object.number("requested_bytes", row.requested_bytes);
+  object.number("empty_bytes", row.empty_bytes);
+  object.number("sparse_slabs", row.sparse_slabs);
+  object.number("sparse_free_bytes", row.sparse_free_bytes);
+  object.key("fill").put('[');
+  for (unsigned i = 0; i < TALLY_FILL_STEPS; ++i) {
+    if (i != 0) out.put(',');
+    out.number(row.fill[i]);
+  }
+  out.put(']');
 }
 
 // ---- The table.

@@ -22,7 +22,13 @@ struct ClassSums {
   uint64_t in_hand;   // of those, not allocated: in a heap
   uint64_t capacity;  // blocks that committed memory has room for
   uint64_t footprint;
-  uint64_t slabs;
+  uint64_t allocs;
+  uint64_t requested;
+  uint64_t empty_bytes;  // of slabs that hold no block
+  uint64_t sparse_free;  // bytes, in slabs that are sparse
+  uint32_t slabs;
+  uint32_t sparse;
+  uint32_t fill[TALLY_FILL_STEPS];
 
   // Slabs and heaps are read at different moments, so the difference needs bounds while threads
   // run.
@@ -34,28 +40,41 @@ struct ClassSums {
 
 struct TagSums {
   ClassSums classes[kClasses];
-  uint64_t allocs;
-  uint64_t requested;
+  uint64_t past_allocs;  // of heaps that are gone
+  uint64_t past_requested;
 };
 
 void add(ClassSums* sums, const Slab& slab, unsigned c) {
-  uint32_t out = slab.level.out();
-  uint32_t remote = slab.remote.count();
-  size_t bytes = slab.bytes.load(std::memory_order_relaxed);
-  sums->in_slabs += out > remote ? out - remote : 0;
-  sums->capacity += bytes / class_size(c);
+  const uint32_t out = slab.level.out(), remote = slab.remote.count();
+  const auto bytes = static_cast<uint32_t>(slab.bytes.load(std::memory_order_relaxed));
+  const auto size = static_cast<uint32_t>(class_size(c));
+  const uint32_t capacity = bytes / size;
+  const uint32_t used = out > remote ? out - remote : 0;
+  sums->in_slabs += used;
+  sums->capacity += capacity;
   sums->footprint += bytes;
   ++sums->slabs;
+  const uint32_t step =
+      used >= capacity ? TALLY_FILL_STEPS - 1 : used * TALLY_FILL_STEPS / capacity;
+  ++sums->fill[used == 0 ? 0 : step];
+  if (used == 0) {
+    sums->empty_bytes += bytes;
+  } else if (used <= capacity / 4) {
+    ++sums->sparse;
+    sums->sparse_free += uint64_t{capacity - used} * size;
+  }
 }
 
 void add(TagSums* sums, const Heap& heap) {
   for (unsigned c = 0; c < kClasses; ++c) {
     uint64_t allocs = heap.classes[c].allocs.get();
     uint64_t handed = heap.classes[c].handed.get();
-    sums->classes[c].in_hand +=
-        (handed > allocs ? handed - allocs : 0) + heap.store[c].returns_count.get();
-    sums->allocs += allocs;
-    sums->requested += heap.classes[c].requested.get();
+    uint64_t returns = heap.store[c].returns_count.get();
+    if (handed == 0 && returns == 0) continue;
+    ClassSums& of = sums->classes[c];
+    of.in_hand += (handed > allocs ? handed - allocs : 0) + returns;
+    of.allocs += allocs;
+    of.requested += heap.classes[c].requested.get();
   }
 }
 
@@ -88,8 +107,8 @@ void walk(Clear&& clear, SumsOf&& sums_of) {
       const Tag* tag = find_tag(id);
       TagSums* sums = tag == nullptr ? nullptr : sums_of(id);
       if (sums == nullptr) continue;
-      sums->allocs += tag->past_allocs.load(std::memory_order_relaxed);
-      sums->requested += tag->past_requested.load(std::memory_order_relaxed);
+      sums->past_allocs += tag->past_allocs.load(std::memory_order_relaxed);
+      sums->past_requested += tag->past_requested.load(std::memory_order_relaxed);
     }
     if (heap_moves.none_since(moves)) return;
   }
@@ -99,9 +118,11 @@ void add(tally_counts* counts, const TagSums& sums) {
   for (unsigned c = 0; c < kClasses; ++c) {
     counts->live_blocks += sums.classes[c].live();
     counts->live_bytes += sums.classes[c].live() * class_size(c);
+    counts->alloc_count += sums.classes[c].allocs;
+    counts->requested_bytes += sums.classes[c].requested;
   }
-  counts->alloc_count += sums.allocs;
-  counts->requested_bytes += sums.requested;
+  counts->alloc_count += sums.past_allocs;
+  counts->requested_bytes += sums.past_requested;
 }
 
 // What the tag counts by itself.
@@ -250,12 +271,20 @@ size_t fill_classes(const TagSums& sums, uint32_t tag, tally_class_stats_t* rows
   for (unsigned c = 0; c < kClasses; ++c) {
     const ClassSums& of = sums.classes[c];
     if (of.slabs == 0) continue;
-    rows[count++] = {.tag = tag,
-                     .block_size = static_cast<uint32_t>(class_size(c)),
-                     .live_blocks = of.live(),
-                     .capacity_blocks = of.capacity,
-                     .slabs = of.slabs,
-                     .footprint_bytes = of.footprint};
+    tally_class_stats_t& row = rows[count++];
+    row = {.tag = tag,
+           .block_size = static_cast<uint32_t>(class_size(c)),
+           .live_blocks = of.live(),
+           .capacity_blocks = of.capacity,
+           .slabs = of.slabs,
+           .footprint_bytes = of.footprint,
+           .alloc_count = of.allocs,
+           .requested_bytes = of.requested,
+           .empty_bytes = of.empty_bytes,
+           .sparse_slabs = of.sparse,
+           .sparse_free_bytes = of.sparse_free,
+           .fill = {}};
+    for (unsigned i = 0; i < TALLY_FILL_STEPS; ++i) row.fill[i] = of.fill[i];
   }
   return count;
 }
@@ -352,7 +381,7 @@ tally_snapshot_t* take_snapshot() {
     snapshot.class_count +=
         fill_classes(sums[rows[i].id], rows[i].id, classes + snapshot.class_count);
   }
-  snapshot.process.rss_bytes = os::resident_bytes();
+  snapshot.process.rss_bytes = os::resident().all;
   snapshot.process.mapped_bytes = backend::held_bytes();
   snapshot.process.metadata_bytes = meta::footprint.now.load(std::memory_order_relaxed);
   snapshot.process.foreign_frees = foreign_count();

@@ -7,6 +7,7 @@
 #include "memory/meta.h"
 #include "os/os.h"
 #include "tag/tag.h"
+#include "tally/tally.h"
 
 namespace tally::core {
 
@@ -19,6 +20,7 @@ namespace {
 constinit uint64_t g_calls = 0;
 // Of all tags.
 constinit std::atomic<uint32_t> g_listeners{0};
+constinit std::atomic<bool> g_left{false};
 
 // Below this a level is left again: what goes up and down by little tells nobody.
 uint64_t calm_below(uint64_t limit) { return max_of(limit - limit / 16, uint64_t{1}); }
@@ -139,6 +141,7 @@ void Limit::reset() {
   policy.store({}, std::memory_order_relaxed);
   is_short.store(false, std::memory_order_relaxed);
   in_need.store(false, std::memory_order_relaxed);
+  left.store(false, std::memory_order_relaxed);
   forget_failures();
   has_late = false;
   for (auto& of_kind : logged_ms) of_kind.store(0, std::memory_order_relaxed);
@@ -165,6 +168,40 @@ int set_limit(Tag* tag, uint64_t soft, uint64_t hard, Policy policy) {
   limit.returned.fetch_add(1, std::memory_order_release);
   os::futex_wake_all(&limit.returned);
   return 0;
+}
+
+bool read_policy(uint64_t number, Policy* policy) {
+  switch (number & 0xff) {
+    case TALLY_POLICY_FAIL:
+      *policy = {Policy::kFail, 0};
+      break;
+    case TALLY_POLICY_ABORT:
+      *policy = {Policy::kAbort, 0};
+      break;
+    case TALLY_POLICY_WAIT(0):
+      *policy = {Policy::kWait, static_cast<uint32_t>(number >> 8)};
+      return number >> 40 == 0;
+    default:
+      return false;
+  }
+  return number <= TALLY_POLICY_ABORT;
+}
+
+void leave_noted() {
+  while (Tag* tag = limits_met.noted) {
+    limits_met.noted = tag->limit.next_noted;
+    tag->limit.noted.store(false, std::memory_order_release);
+    tag->limit.left.store(true, std::memory_order_relaxed);
+    g_left.store(true, std::memory_order_release);
+  }
+}
+
+void take_over_noted() {
+  if (!g_left.load(std::memory_order_relaxed) || !g_left.exchange(false)) return;
+  for (uint32_t id = 0; id < tag_limit(); ++id) {
+    Tag* tag = find_tag(id);
+    if (tag != nullptr && tag->limit.left.exchange(false, std::memory_order_relaxed)) note(tag);
+  }
 }
 
 void note_crossing(Tag* tag) {

@@ -41,6 +41,9 @@ struct Policy {
   uint32_t wait_ms = 0;
 };
 
+// Of a tally_policy of tally/tally.h. False: there is no such.
+bool read_policy(uint64_t number, Policy* policy);
+
 // As many as LimitEvent has kinds.
 inline constexpr unsigned kEventKinds = 4;
 
@@ -63,6 +66,7 @@ struct Limit {
   std::atomic<uint32_t> waiters{0};   // any
   std::atomic<uint32_t> returned{0};  // any: changes when memory comes back while there are waiters
   std::atomic<bool> noted{false};     // any: it is in a thread's list of levels to tell
+  std::atomic<bool> left{false};      // any: nobody's list has it, but it is to be told
   Tag* next_noted = nullptr;          // who set `noted`
   std::atomic<Listener*> listeners{nullptr};  // lock
   uintptr_t caller = 0;                       // lock: the thread that calls listeners now
@@ -99,6 +103,11 @@ extern constinit thread_local LimitsMet limits_met;
 
 // An errno, or 0. Bytes, or Account::kNoLimit. The tag takes new blocks.
 int set_limit(Tag* tag, uint64_t soft, uint64_t hard, Policy policy);
+
+// For a thread of ours, which calls none of the program's functions: what it noted is told by the
+// next of the program's threads that calls take_over_noted and ends its step.
+void leave_noted();
+void take_over_noted();
 
 // What is held crossed `alarm` or `calm`: the level follows, and the running thread's step will
 // tell. Takes limits_lock.

@@ -11,7 +11,8 @@ TAG_COUNTS = [
     "live_bytes", "live_blocks", "footprint_bytes", "peak_footprint_bytes", "alloc_count", "free_count",
     "requested_bytes", "charged_bytes", "held_bytes", "pressure_ms", "pressure_count", "refused_count", "waited_count",
 ]
-CLASS = ["tag", "size", "live_blocks", "capacity_blocks", "slabs", "footprint_bytes"]
+CLASS = ["tag", "size", "live_blocks", "capacity_blocks", "slabs", "footprint_bytes", "alloc_count", "requested_bytes",
+         "empty_bytes", "sparse_slabs", "sparse_free_bytes"]
 
 
 class Invalid(Exception):
@@ -78,6 +79,9 @@ def parse(data):
         uints("class", row, CLASS)
         require(row["tag"] in by_id, "class of tag", row["tag"])
         require(row["live_blocks"] <= row["capacity_blocks"], "class over capacity", row)
+        require(len(row["fill"]) == 10 and sum(row["fill"]) == row["slabs"], "fill of", row)
+        require(row["sparse_slabs"] <= row["slabs"], "more sparse slabs than slabs", row)
+        require(row["empty_bytes"] + row["sparse_free_bytes"] <= row["footprint_bytes"], "free above footprint", row)
         live[row["tag"]] += row["live_blocks"] * row["size"]
     for id, tag in by_id.items():
         require(live[id] <= tag["live_bytes"] or tag["name"] == "/tally", tag["name"], "classes above the tag")

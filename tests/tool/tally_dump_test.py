@@ -36,7 +36,7 @@ def block_class(tag, size, live, capacity, slabs, footprint):
 
 
 DUMP = {
-    "version": 2, "pid": 4711, "backend": "os",
+    "version": 3, "pid": 4711, "backend": "os",
     "process": {"rss_bytes": 40 * MIB, "live_bytes": 25 * MIB, "footprint_bytes": 33 * MIB,
                 "mapped_bytes": 64 * MIB, "metadata_bytes": MIB // 2, "foreign_frees": 3,
                 "backend_surplus_bytes": MIB},
@@ -204,7 +204,7 @@ class Files(unittest.TestCase):
         self.fails_on(dump, 9, 'JSON, but not Tally\'s: a row of "tags" is no object')
 
     def test_newer_version(self):
-        self.fails_on({"version": 3}, 9, "version 3 of Tally's JSON; this tally-dump reads up to 2: use the one "
+        self.fails_on({"version": 4}, 9, "version 4 of Tally's JSON; this tally-dump reads up to 3: use the one "
                       "that came with the library")
 
 

@@ -54,10 +54,10 @@ TEST_F(PurgeTest, AllOfEachKindGoesBack) {
   tally_tag tag = make_tag("/unit/purge/all");
   for (size_t n : {size_t{64}, size_t{30000}, size_t{400000}, 2 * MiB}) {
     std::vector<void*> blocks = touch(tag, 40 * MiB, n);
-    size_t resident = os::resident_bytes();
+    size_t resident = os::resident().all;
     for (void* p : blocks) tally_free(p);
     EXPECT_GT(purge_all(), 0U) << n;
-    EXPECT_LT(os::resident_bytes(), resident - 30 * MiB) << n;
+    EXPECT_LT(os::resident().all, resident - 30 * MiB) << n;
     EXPECT_EQ(own(tag).footprint_bytes, 0U);
     EXPECT_EQ(purge_all(), 0U);
     EXPECT_FALSE(any_dirty());

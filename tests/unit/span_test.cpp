@@ -259,14 +259,14 @@ TEST_F(SpanTest, WhatIsNotUnmappedIsPurged) {
   Slab* span = take(40 * MiB);
   char* start = span->start;
   fill(start, 40 * MiB, 3);
-  size_t resident = os::resident_bytes();
+  size_t resident = os::resident().all;
   {
     fake_os::Failing stuck(fake_os::kUnmap);
     give_span(span);
     purge_spans(0, true);
   }
   EXPECT_EQ(address_map.find(start), address_map.none());
-  EXPECT_LT(os::resident_bytes(), resident - 30 * MiB);
+  EXPECT_LT(os::resident().all, resident - 30 * MiB);
   os::unmap(start, 40 * MiB);
 }
 

@@ -20,6 +20,10 @@ namespace tally::tool {
 
 // Runs a program with Tally as its malloc.
 int run(int argc, char** argv);
+// Lists the processes that have a record.
+int ps(int argc, char** argv);
+// Shows everything that a record says.
+int stat(int argc, char** argv);
 
 // What is taken and not in use, and what pins it.
 int frag(int argc, char** argv);

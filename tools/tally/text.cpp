@@ -102,17 +102,19 @@ std::string shortened(const std::string& text, size_t width) {
   return text.substr(0, end) + "...";
 }
 
+bool has_terminal() { return isatty(STDOUT_FILENO) == 1; }
+
 bool has_colours() {
   static const bool has = [] {
     const char* no_colour = getenv("NO_COLOR");  // counts if it is not empty: no-color.org
-    return isatty(STDOUT_FILENO) == 1 && (no_colour == nullptr || *no_colour == 0);
+    return has_terminal() && (no_colour == nullptr || *no_colour == 0);
   }();
   return has;
 }
 
 size_t terminal_width() {
   winsize size = {};
-  if (isatty(STDOUT_FILENO) != 1 || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
+  if (!has_terminal() || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
   return size.ws_col;
 }
 

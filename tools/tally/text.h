@@ -22,7 +22,8 @@ size_t width_of(std::string_view text);
 // At most so wide, with "..." at the end if something was cut off.
 std::string shortened(const std::string& text, size_t width);
 
-// stdout is a terminal and NO_COLOR is not set.
+bool has_terminal();  // stdout is one
+// It is, and NO_COLOR is not set.
 bool has_colours();
 // Columns of the terminal; 0 if stdout is none.
 size_t terminal_width();

@@ -1,0 +1,243 @@
+#include "record/writer.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <atomic>
+
+#include "backend/backend.h"
+#include "base/math.h"
+#include "memory/meta.h"
+#include "os/file.h"
+#include "record/file.h"
+#include "record/frame.h"
+#include "record/names.h"
+#include "record/request.h"
+#include "stats/pages.h"
+#include "stats/walk.h"
+
+namespace tally::record {
+
+namespace os = core::os;
+using core::TextWriter;
+
+namespace {
+
+// What is written is made here first: the file is never mapped. Taken once, and of it only what is
+// used is ever touched.
+struct Memory {
+  char names[Names::kBytes];
+  alignas(4096) char frame[kFrameBytes];
+};
+
+constexpr size_t kMemoryBytes = core::round_up(sizeof(Memory), 65536);  // whatever a page is
+
+constinit File g_file;
+constinit Memory* g_memory = nullptr;
+constinit Names g_names;
+constinit uint64_t g_frames = 0, g_points = 0, g_minutes = 0;
+constinit uint64_t g_minute_ns = 0;  // uptime of the last of those
+constinit std::atomic<uint64_t> g_events{0};
+constinit uint64_t g_requests = 0;  // sequence of the last that was served
+
+template <class Piece>
+void seal(Piece* piece, size_t bytes, uint64_t sequence) {
+  piece->seal = {sequence, seal_of(piece, bytes, sequence)};
+}
+
+FrameHead* frame() { return reinterpret_cast<FrameHead*>(g_memory->frame); }
+
+// Names come before what has their offsets.
+int write_names() {
+  return g_names.write_new([](const char* text, uint32_t bytes, uint32_t offset) {
+    return g_file.write(text, bytes, kAtNames + offset);
+  });
+}
+
+int write_point(const Point& point, uint64_t at_ring, uint64_t entries) {
+  return g_file.write(&point, sizeof point, at_ring + point.seal.sequence % entries * sizeof point);
+}
+
+// Of the second, and once a minute of the minute.
+int write_points(Point* point, uint64_t uptime) {
+  constexpr uint64_t kMinute = uint64_t{60} * 1000000000;
+  seal(point, sizeof *point, ++g_points);
+  if (int error = write_point(*point, kAtRecent, kRecentPoints)) return error;
+  if (g_minutes != 0 && uptime - g_minute_ns < kMinute) return 0;
+  g_minute_ns = uptime;
+  seal(point, sizeof *point, ++g_minutes);
+  return write_point(*point, kAtMinutes, kMinutePoints);
+}
+
+void put_text(char* to, size_t capacity, const char* text) {
+  memcpy(to, text, core::min_of(strlen(text), capacity - 1));
+}
+
+// In the frame's memory, as the stack may be small.
+int write_head(const Terms& terms) {
+  static_assert(sizeof(Head) <= kFrameBytes);
+  auto* head = reinterpret_cast<Head*>(g_memory->frame);
+  memset(head, 0, sizeof *head);
+  head->version = kVersion;
+  head->bytes = sizeof *head;
+  head->file_bytes = kFileBytes;
+  head->pid = g_file.pid();
+  head->uid = os::user_id();
+  head->page_size = static_cast<uint32_t>(os::page_size());
+  head->created = static_cast<int64_t>(os::now_ns(os::Clock::kWall));
+  head->interval_ms = terms.interval_ms;
+  head->has_thread = terms.has_thread ? 1 : 0;
+  put_text(head->tally_version, sizeof head->tally_version, tally_version());
+  put_text(head->backend, sizeof head->backend, core::backend::selected()->name);
+  put_text(head->tag_by, sizeof head->tag_by, "none");
+  os::read_link("/proc/self/exe", head->executable, sizeof head->executable - 1);
+  head->command_bytes = static_cast<uint32_t>(
+      os::read_whole("/proc/self/cmdline", head->command, sizeof head->command));
+  const size_t before = offsetof(Head, checksum) + sizeof head->checksum;
+  head->checksum = checksum(0, g_memory->frame + before, sizeof *head - before);
+  return g_file.write(head, sizeof *head, 0);
+}
+
+bool take_memory() {
+  if (g_memory == nullptr) {
+    g_memory = static_cast<Memory*>(core::meta::map(kMemoryBytes));
+  }
+  return g_memory != nullptr;
+}
+
+void begin_anew() {
+  g_names.reset(g_memory->names);
+  g_frames = g_points = g_minutes = g_requests = 0;
+  g_events.store(0, std::memory_order_relaxed);
+}
+
+core::Pages look_at_pages(const tally_snapshot_t& snapshot, core::Stretches* stretches) {
+  uint64_t blocks = 0, bytes = 0;
+  for (uint64_t i = 0; i < snapshot.tag_count; ++i) {
+    blocks += snapshot.tags[i].own.large_live_blocks;
+    bytes += snapshot.tags[i].own.large_live_bytes;
+  }
+  return core::look_at_pages(blocks, bytes, stretches);
+}
+
+void add_pages(const core::Pages& pages, Ledger* ledger) {
+  ledger->untouched = pages.untouched;
+  ledger->dirty = pages.dirty;
+  ledger->kept = pages.kept;
+  ledger->in_slabs += pages.ends;
+}
+
+int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, uint64_t begun,
+                bool is_last, Point* point) {
+  FrameHead* head = frame();
+  *head = {};
+  char* end = pack_rows(snapshot, g_names, head);
+  pack_point(snapshot, g_names, point);
+  if (int error = write_names()) return error;
+  head->names_bytes = g_names.written();
+  head->ledger = ledger_of(snapshot);
+  head->ledger.rss = resident.all;
+  head->ledger.shared = resident.shared;
+  head->ledger.recorder = os::resident_in(g_memory, kMemoryBytes);
+  auto* ranges = reinterpret_cast<core::Stretch*>(end);
+  static_assert(sizeof(core::Stretch) == sizeof(Range));
+  core::Stretches stretches(ranges, kRangesMax);
+  add_pages(look_at_pages(snapshot, &stretches), &head->ledger);
+  head->range_count = static_cast<uint32_t>(stretches.finish());
+  head->ranges_left_out = static_cast<uint32_t>(stretches.left_out());
+  head->bytes = static_cast<uint64_t>(end - g_memory->frame) + head->range_count * sizeof(Range);
+  head->is_last = is_last ? 1 : 0;
+  head->time = static_cast<int64_t>(os::now_ns(os::Clock::kWall));
+  head->uptime = os::now_ns(os::Clock::kUptime);
+  head->walk = head->uptime - begun;
+  point->time = head->time;
+  point->rss = resident.all;
+  // The one that was written before the last.
+  seal(head, head->bytes, ++g_frames);
+  return g_file.write(head, head->bytes, kAtFrame[g_frames % 2]);
+}
+
+int write_all(bool is_last) {
+  const uint64_t begun = os::now_ns(os::Clock::kUptime);
+  // Before the walk, which takes memory for itself.
+  const os::Resident resident = os::resident();
+  tally_snapshot_t* snapshot = core::take_snapshot();
+  if (snapshot == nullptr) return 0;  // the next time, perhaps
+  Point point;
+  int error = write_frame(*snapshot, resident, begun, is_last, &point);
+  core::free_snapshot(snapshot);
+  return error != 0 ? error : write_points(&point, frame()->uptime);
+}
+
+}  // namespace
+
+bool start(const char* folder, const Terms& terms, TextWriter& why) {
+  if (!take_memory()) {
+    why.put("there is no memory for it");
+    return false;
+  }
+  begin_anew();
+  if (!g_file.create(folder, why)) return false;
+  int error = write_head(terms);
+  if (error == 0) error = write_all(false);
+  // Whoever finds the file before this knows that it is being made.
+  if (error == 0) error = g_file.write(kMagic, sizeof kMagic, 0);
+  if (error == 0) return true;
+  g_file.remove();
+  why.put("cannot write ").put(g_file.path()).put(": ").put(os::error_text(error));
+  return false;
+}
+
+bool is_on() { return g_file.is_open() && g_file.is_ours(); }
+const char* path() { return g_file.path(); }
+
+int publish(bool is_last) {
+  int error = write_all(is_last);
+  if (error == ESTALE && g_file.find_again()) error = write_all(is_last);
+  if (error == ESTALE) {
+    g_file.leave();
+  } else if (error != 0) {
+    g_file.remove();
+  }
+  return error;
+}
+
+bool serve_request() {
+  // Most often there is none.
+  uint64_t sequence = 0;
+  if (!g_file.read(&sequence, sizeof sequence, kAtRequest) || sequence <= g_requests) return false;
+  Request request;
+  Reply reply;
+  if (!g_file.read(&request, sizeof request, kAtRequest)) return false;
+  if (!serve(request, g_requests, &reply)) return false;
+  g_requests = request.seal.sequence;
+  seal(&reply, sizeof reply, g_requests);
+  g_file.write(&reply, sizeof reply, kAtReply);
+  return true;
+}
+
+void finish(bool keep) { keep ? g_file.leave() : g_file.remove(); }
+void leave_to_parent() { g_file.leave(); }
+
+void write_event(EventKind kind, const core::Tag& tag, uint64_t asked, uint64_t left_out) {
+  // A signal handler of this thread's may have come in between.
+  if (!is_on() || g_names.is_busy_here()) return;
+  Event event = {};
+  event.name = g_names.offset_of(tag.name);
+  if (event.name == Names::kNone || write_names() != 0) return;
+  auto limit_of = [](uint64_t limit) {
+    return limit == core::Account::kNoLimit ? TALLY_LIMIT_NONE : limit;
+  };
+  event.time = static_cast<int64_t>(os::now_ns(os::Clock::kWall));
+  event.kind = kind;
+  event.asked = asked;
+  event.held = tag.account().held();
+  event.soft = limit_of(tag.limit.soft.load(std::memory_order_relaxed));
+  event.hard = limit_of(tag.account().limit());
+  event.left_out = left_out;
+  const uint64_t sequence = g_events.fetch_add(1, std::memory_order_relaxed) + 1;
+  seal(&event, sizeof event, sequence);
+  g_file.write(&event, sizeof event, kAtEvents + sequence % kEventsMax * sizeof event);
+}
+
+}  // namespace tally::record

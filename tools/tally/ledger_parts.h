@@ -1,0 +1,28 @@
+// RSS as the sum that it is (record::Ledger), in the parts that are shown.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "record.h"
+
+namespace tally::tool {
+
+struct LedgerPart {
+  const char* key;    // in JSON and OpenMetrics
+  const char* label;  // for people
+  int64_t bytes;      // below 0: what another part has too much
+  const char* help;
+};
+
+// They add up to rss; the last is what is left, "other".
+std::vector<LedgerPart> ledger_parts(const record::Ledger& ledger);
+
+// "RSS 252 MiB = live 227 MiB + free in slabs 6.10 MiB + ...", without what is nothing.
+std::string ledger_line(const Record& record);
+
+// As format_bytes, with a sign.
+std::string format_signed(int64_t bytes);
+
+}  // namespace tally::tool
