@@ -1,7 +1,5 @@
 #include "bars.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -10,7 +8,7 @@
 namespace tally::tool {
 
 Bars bars_of_stdout() {
-  return isatty(STDOUT_FILENO) == 1 && is_utf8() ? Bars::kBlocks : Bars::kDigits;
+  return has_terminal() && is_utf8() ? Bars::kBlocks : Bars::kDigits;
 }
 
 std::string bars(std::span<const uint64_t> values, uint64_t most, Bars kind) {

@@ -31,4 +31,7 @@ int frag(int argc, char** argv);
 // What grew between two records or dumps.
 int diff(int argc, char** argv);
 
+// What a process holds, again and again.
+int top(int argc, char** argv);
+
 }  // namespace tally::tool

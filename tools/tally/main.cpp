@@ -25,6 +25,7 @@ constexpr Command kCommands[] = {
     {"run", run, Group::kStart, "runs a program with Tally as its malloc"},
     {"ps", ps, Group::kLook, "lists the processes that have a record"},
     {"stat", stat, Group::kLook, "shows what a process holds, by tag, and what it may hold"},
+    {"top", top, Group::kLook, "shows what a process holds, by tag, again and again"},
     {"frag", frag, Group::kLook, "shows what is taken and not in use, and what pins it"},
     {"diff", diff, Group::kLook, "shows what grew between two records or dumps"},
 };

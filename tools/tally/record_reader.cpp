@@ -131,7 +131,11 @@ void Reader::read(Record* record) {
     fail("no frame yet: " + process + " has only just started; try again");
   }
   if (found == Found::kNothing) fail("no frame: " + process + " ended before it wrote one");
-  // Appended to and never changed: what was read before holds.
+  read_names(record);
+}
+
+// Appended to and never changed: what was read before holds.
+void Reader::read_names(Record* record) {
   size_t had = record->names.size(), has = record->frame_head().names_bytes;
   if (has > record::kNamesBytes) fail("damaged: more names than a record has");
   record->names.resize(has);
@@ -139,15 +143,26 @@ void Reader::read(Record* record) {
   record->require_sound();
 }
 
-Reader::Found Reader::read_newest(Record* record) {
+bool Reader::read_before(Record* record) {
+  record->source = path_;
+  record->is_live = is_live();
+  record->head = head_;
+  if (!read_frame(1 - newest().first, record)) return false;
+  read_names(record);
+  return true;
+}
+
+std::pair<int, uint64_t> Reader::newest() const {
   uint64_t sequences[2];
   for (int i : {0, 1}) read_at(record::kAtFrame[i], &sequences[i], sizeof *sequences);
-  int newest = sequences[1] > sequences[0] ? 1 : 0;
-  if (sequences[newest] == 0) return Found::kNothing;
-  for (int which : {newest, 1 - newest}) {
-    if (read_frame(which, record)) return Found::kWhole;
-  }
-  return Found::kTorn;
+  int which = sequences[1] > sequences[0] ? 1 : 0;
+  return {which, sequences[which]};
+}
+
+Reader::Found Reader::read_newest(Record* record) {
+  auto [which, sequence] = newest();
+  if (sequence == 0) return Found::kNothing;
+  return read_frame(which, record) || read_frame(1 - which, record) ? Found::kWhole : Found::kTorn;
 }
 
 bool Reader::read_frame(int which, Record* record) {

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "record.h"
@@ -40,6 +41,9 @@ class Reader {
   // again, so that a refresh allocates nothing.
   void read(Record* record);
   Record read();
+  // The frame before the newest, for what changed between the two. False: there is none, or the
+  // process is about to write over it.
+  bool read_before(Record* record);
 
   // What was held when, oldest first: as far as the entries are whole. Names are in names().
   enum class Ring { kRecent, kMinutes };
@@ -58,6 +62,9 @@ class Reader {
 
   void read_head();
   Found read_newest(Record* record);
+  // Which of the two frames is the newer one; its sequence.
+  std::pair<int, uint64_t> newest() const;
+  void read_names(Record* record);
   bool read_frame(int which, Record* record);
   [[noreturn]] void fail(const std::string& why) const;
   void read_at(uint64_t offset, void* to, size_t bytes) const;

@@ -15,7 +15,7 @@ std::string_view below(std::string_view path, std::string_view above) {
 
 class Builder {
  public:
-  explicit Builder(const Record& record) {
+  Builder(const Record& record, const TagOrder& comes_first) : comes_first_(comes_first) {
     for (const record::TagRow& tag : record.tags()) {
       nodes_.push_back({&tag, record.name(tag), {}, 0, false});
     }
@@ -48,9 +48,9 @@ class Builder {
   // As deep as a path has names.
   void put_all(std::vector<size_t>& siblings, unsigned depth) {
     std::sort(siblings.begin(), siblings.end(), [this](size_t one, size_t other) {
-      uint64_t left = nodes_[one].tag->total.footprint_bytes;
-      uint64_t right = nodes_[other].tag->total.footprint_bytes;
-      return left != right ? left > right : nodes_[one].path < nodes_[other].path;
+      const record::TagRow &left = *nodes_[one].tag, &right = *nodes_[other].tag;
+      if (comes_first_(left, right)) return true;
+      return !comes_first_(right, left) && nodes_[one].path < nodes_[other].path;
     });
     for (size_t i : siblings) {
       nodes_[i].depth = depth;
@@ -60,6 +60,7 @@ class Builder {
     }
   }
 
+  const TagOrder& comes_first_;
   std::vector<TagNode> nodes_, tree_;
   std::map<std::string_view, size_t> by_path_;
   std::vector<std::vector<size_t>> children_;
@@ -68,6 +69,12 @@ class Builder {
 
 }  // namespace
 
-std::vector<TagNode> tag_tree(const Record& record) { return Builder(record).tree(); }
+bool is_larger(const record::TagRow& one, const record::TagRow& other) {
+  return one.total.footprint_bytes > other.total.footprint_bytes;
+}
+
+std::vector<TagNode> tag_tree(const Record& record, const TagOrder& comes_first) {
+  return Builder(record, comes_first).tree();
+}
 
 }  // namespace tally::tool

@@ -1,6 +1,7 @@
 // The tags of a record as a tree, by their paths.
 #pragma once
 
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -16,8 +17,13 @@ struct TagNode {
   bool has_children;
 };
 
-// Each tag before those below it, and of those beside each other the largest footprint, with all
-// below, first. A tag whose parent was left out is below the nearest that is there.
-std::vector<TagNode> tag_tree(const Record& record);
+// Which of two tags beside each other comes first.
+using TagOrder = std::function<bool(const record::TagRow& one, const record::TagRow& other)>;
+// The largest footprint, with all below.
+bool is_larger(const record::TagRow& one, const record::TagRow& other);
+
+// Each tag before those below it; of those that come neither first, by path. A tag whose parent was
+// left out is below the nearest that is there.
+std::vector<TagNode> tag_tree(const Record& record, const TagOrder& comes_first = is_larger);
 
 }  // namespace tally::tool
