@@ -16,7 +16,9 @@ Arguments::Arguments(const char* help) : help_(help) {
 bool Arguments::read(int argc, char** argv) {
   name_ = argv[0];
   // Asked for help, nobody wants to hear what else is missing.
-  auto is_help = [](const char* text) { return strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0; };
+  auto is_help = [](const char* text) {
+    return strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0;
+  };
   if (std::any_of(argv + 1, argv + argc, is_help)) {
     fputs(help_, stdout);
     return false;

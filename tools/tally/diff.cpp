@@ -2,7 +2,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <thread>
@@ -11,6 +10,7 @@
 #include "arguments.h"
 #include "commands.h"
 #include "difference.h"
+#include "json_text.h"
 #include "summary.h"
 #include "target.h"
 #include "text.h"
@@ -193,7 +193,7 @@ void print_json(const Record& before, const Record& after, const Difference& all
                                    {"slabs", change(row.slabs)}});
     }
   }
-  printf("%s\n", object.dump(1).c_str());
+  fputs(json_text(object).c_str(), stdout);
 }
 
 bool read_options(Options* options, int argc, char** argv) {

@@ -1,11 +1,11 @@
 // tally frag: what is taken and not in use.
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "arguments.h"
 #include "commands.h"
 #include "fragmentation.h"
+#include "json_text.h"
 #include "summary.h"
 #include "target.h"
 #include "text.h"
@@ -138,7 +138,7 @@ void print_json(const Record& record, const Fragmentation& all) {
   object["advice"] = advice_on(all);
   object["rows"] = nlohmann::ordered_json::array();
   for (const FragRow& row : all.rows) object["rows"].push_back(as_json(record, row));
-  printf("%s\n", object.dump(1).c_str());
+  fputs(json_text(object).c_str(), stdout);
 }
 
 }  // namespace

@@ -9,9 +9,8 @@ using Points = std::span<const record::Point>;
 
 // The clock may have been set meanwhile: then by their order alone.
 bool has_times(Points points) {
-  return std::is_sorted(points.begin(), points.end(), [](const auto& one, const auto& other) {
-    return one.time < other.time;
-  });
+  return std::is_sorted(points.begin(), points.end(),
+                        [](const auto& one, const auto& other) { return one.time < other.time; });
 }
 
 std::vector<const record::Point*> sample(Points points, size_t steps) {

@@ -76,9 +76,10 @@ std::string clock_time() {
 }
 
 constexpr TopColumn kAllColumns[] = {
-    TopColumn::kTag,   TopColumn::kLive,   TopColumn::kTotalLive, TopColumn::kFootprint,
-    TopColumn::kTotalFootprint, TopColumn::kBlocks, TopColumn::kAllocs, TopColumn::kGrowth,
-    TopColumn::kLimit, TopColumn::kHistory};
+    TopColumn::kTag,       TopColumn::kLive,           TopColumn::kTotalLive,
+    TopColumn::kFootprint, TopColumn::kTotalFootprint, TopColumn::kBlocks,
+    TopColumn::kAllocs,    TopColumn::kGrowth,         TopColumn::kLimit,
+    TopColumn::kHistory};
 
 void print_block(const Watch& watch, const TopView& view) {
   constexpr size_t kHistory = 20;
@@ -162,7 +163,8 @@ bool read_options(Options* options, int argc, char** argv) {
   const bool is_known = std::any_of(std::begin(kTopSorts), std::end(kTopSorts),
                                     [&](const char* sort) { return options->sort == sort; });
   if (!is_known) {
-    arguments.fail("--sort " + options->sort + ": expected live, footprint, growth, allocs or name");
+    arguments.fail("--sort " + options->sort +
+                   ": expected live, footprint, growth, allocs or name");
   }
   return true;
 }

@@ -114,13 +114,15 @@ std::vector<TopRow> tree_rows(const Record& now, const Figures& figures, const T
     const TagRow& tag = *nodes[i].tag;
     size_t end = i + 1;  // of those below it
     while (end < nodes.size() && nodes[end].depth > nodes[i].depth) ++end;
-    bool is_wanted = std::any_of(nodes.begin() + long(i), nodes.begin() + long(end),
-                                 [&](const TagNode& node) {
-                                   return is_match(node.path, view.filter);
-                                 });
+    bool is_wanted =
+        std::any_of(nodes.begin() + long(i), nodes.begin() + long(end),
+                    [&](const TagNode& node) { return is_match(node.path, view.filter); });
     if (!is_wanted || !figures.is_shown(tag)) continue;
-    TopRow row = {std::string(2 * size_t{nodes[i].depth}, ' ') + printable(nodes[i].label), &tag,
-                  figures.growth(tag), figures.allocs(tag), {}};
+    TopRow row = {std::string(2 * size_t{nodes[i].depth}, ' ') + printable(nodes[i].label),
+                  &tag,
+                  figures.growth(tag),
+                  figures.allocs(tag),
+                  {}};
     for (size_t below = i; below < end; ++below) row.history.push_back(nodes[below].tag->name);
     rows.push_back(std::move(row));
   }
@@ -237,7 +239,8 @@ std::string top_cell(const TopRow& row, TopColumn column, const History& history
     }
     case TopColumn::kHistory: {
       const std::vector<uint64_t> values = history.of(row.history);
-      return values.empty() ? "" : bars(values, *std::max_element(values.begin(), values.end()), kind);
+      return values.empty() ? ""
+                            : bars(values, *std::max_element(values.begin(), values.end()), kind);
     }
   }
   return "";

@@ -38,7 +38,8 @@ std::vector<TopRow> top_rows(const Record& now, const Record* before, const TopV
 // How near to its limit a tag is: the hard one, else the soft one.
 struct Limit {
   uint64_t held, limit;
-  Style style;  // red: at the hard limit, or nearly; yellow: at the soft limit, or towards the other
+  Style
+      style;  // red: at the hard limit, or nearly; yellow: at the soft limit, or towards the other
 };
 std::optional<Limit> limit_of(const record::TagRow& tag);
 
@@ -60,8 +61,8 @@ struct TopPlace {
 };
 const char* head_of(TopColumn column);
 
-// The columns that there is room for, from left to right; that of limits if there are any. In a tree
-// what is with all below goes before a tag's own.
+// The columns that there is room for, from left to right; that of limits if there are any. In a
+// tree what is with all below goes before a tag's own.
 std::vector<TopPlace> top_columns(const std::vector<TopRow>& rows, bool is_tree, size_t width);
 
 std::string top_cell(const TopRow& row, TopColumn column, const History& history, Bars kind);

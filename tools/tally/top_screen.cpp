@@ -243,8 +243,7 @@ class Top {
     const size_t wide = std::min(width_of(text), place.width);
     const size_t blanks = is_left ? 0 : place.width - wide;
     const bool is_path = is_left && !view_.is_tree;
-    const std::string shown =
-        is_path ? end_of(text, place.width) : shortened(text, place.width);
+    const std::string shown = is_path ? end_of(text, place.width) : shortened(text, place.width);
     screen_.put(y, int(x + blanks), shown, int(wide), style, look);
   }
 

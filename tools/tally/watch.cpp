@@ -47,8 +47,7 @@ std::pair<std::string, std::string> Watch::summary() const {
                        ", footprint " + format_bytes(heap.footprint);
   if (heap.live != 0) {
     char text[64];
-    snprintf(text, sizeof text, ", fragmentation %.2f",
-             double(heap.footprint) / double(heap.live));
+    snprintf(text, sizeof text, ", fragmentation %.2f", double(heap.footprint) / double(heap.live));
     second += text;
   }
   for (const record::TagRow& tag : now_.tags()) {
