@@ -260,6 +260,7 @@ class Terminal(SuperviseTest):
             os.environ.clear()
             os.environ.update({**self.env, "PS1": "$ ", "TERM": "dumb", "HISTFILE": ""})
             os.execvp("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"])
+        os.set_inheritable(self.ours, False)
         self.addCleanup(self.leave)
         self.write("logger.py", LOGGER)
         self.logger = f"'{TALLY}' run --quiet '{sys.executable}' '{self.path('logger.py')}'"
@@ -338,6 +339,20 @@ class Terminal(SuperviseTest):
     def shows(self, command, text):
         self.type(command)
         return text in self.expect(r"\[1\].*\r\n\$ ")
+
+    def test_the_hang_up_comes_without_a_shell_too(self):
+        """As where a terminal is opened for the program alone: `tally run` leads the session."""
+        log = self.path("log")
+        child, ours = pty.fork()
+        if child == 0:
+            shell = f"trap 'echo hung up >\"{log}\"; exit 5' HUP; echo ready; while sleep 0.1; do :; done"
+            os.execvpe(TALLY, [*RUN, "sh", "-c", shell], self.env)
+        while b"ready" not in os.read(ours, 4096):
+            pass
+        os.close(ours)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 5)
+        with open(log, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "hung up\n")
 
     def test_the_terminal_is_the_shells_again(self):
         before = termios.tcgetattr(self.ours)
