@@ -134,6 +134,9 @@ class Watch {
   bool is_known_to_program(const siginfo_t& info) const {
     switch (info.si_signo) {
       case SIGHUP:
+        // A terminal that hangs up tells the session's leader alone.
+        if (info.si_code == SI_KERNEL) return getsid(0) != getpid();
+        break;
       case SIGINT:
       case SIGQUIT:
       case SIGTSTP:
