@@ -31,6 +31,7 @@ struct Options {
   HugePages thp = HugePages::kNever;
   size_t reserve = 64 * 1024;  // of a limit, for who unwinds from a failure; at most 1/16 of it
   bool report = false;         // at exit
+  int64_t report_pid = 0;      // of this process alone; 0: of each
   char report_path[kOptionPathMax] = "";  // empty: a table on stderr
 };
 

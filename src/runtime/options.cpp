@@ -117,6 +117,13 @@ bool set_report(Text value) {
   return true;
 }
 
+bool set_report_pid(Text value) {
+  uint64_t number;
+  if (!read_number(value, INT32_MAX, &number)) return false;
+  options.report_pid = static_cast<int64_t>(number);
+  return true;
+}
+
 bool set_tag_by(Text value) {
   if (value.is("none")) {
     options.tag_by = TagBy::kNone;
@@ -166,6 +173,7 @@ constexpr Option kOptions[] = {
     {"record", set_record, "0, 1 or keep"},
     {"record_ms", set_record_ms, "milliseconds, 0 to 3600000"},
     {"report", set_report, "0, 1, or a path, in which %p is the process id"},
+    {"report_pid", set_report_pid, "the id of the one process that reports; 0: each does"},
     {"reserve", set_reserve, "a size, such as 64K, at most 1G"},
     {"tag_by", set_tag_by, "module, thread or none"},
     {"tags", set_tags, "the path of a file, of at most 511 bytes"},

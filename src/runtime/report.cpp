@@ -71,6 +71,7 @@ void prepare_report() {
 
 void report_at_exit() {
   if (!options.report) return;
+  if (options.report_pid != 0 && options.report_pid != os::process_id()) return;
   backend::ask_surplus(true);
   if (options.report_path[0] == 0) {
     render_to_fd(render_table, program_stderr());

@@ -10,7 +10,7 @@ QUIET, DOUBLE_FREE = sys.argv[1], sys.argv[2]
 LIBRARY = sys.argv[3] if len(sys.argv) > 3 else None
 
 KNOWN = ("unknown option (known: abort_conf, backend, check, dump_path, dump_signal, fault, limit, limits, log, "
-         "on_corruption, purge_ms, record, record_ms, report, reserve, tag_by, tags, thp)")
+         "on_corruption, purge_ms, record, record_ms, report, report_pid, reserve, tag_by, tags, thp)")
 PURGE = "expected milliseconds, 0 to 3600000"
 CORRUPTION = "expected abort or report"
 BACKEND = "expected os, libc, jemalloc or mimalloc"

@@ -37,6 +37,7 @@ signal ended it, what it held then, what grew before, and what happened at limit
                           library, else that is looked for as the dynamic linker does it
   --json FILE             no table: JSON into FILE, which ends in .json; %p in it is the process id
   --report FILE           the table goes there, as JSON if its name ends in .json; %p as above
+  --children              all that PROGRAM starts has its table too, or with %p its file
   --quiet                 no table, and nothing when a signal ended PROGRAM
   --no-record             no record: nothing for `tally top` and the like to look at, nor if PROGRAM
                           is killed
@@ -49,8 +50,8 @@ signal ended it, what it held then, what grew before, and what happened at limit
 Options become variables that the library reads, beside those that the environment has; where both
 are about the same, the option holds. Without either, TALLY_TAG_BY is module, TALLY_RECORD 1,
 TALLY_RECORD_MS 1000 and TALLY_REPORT 1. If TALLY_BACKEND is there its library comes too, and what
-LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well, and prints a
-table of its own.
+LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well, and has a
+record; the table at the end is of PROGRAM's own process (TALLY_REPORT_PID).
 
 PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent
 to `tally run` are passed on, but for those that the terminal sends to both. (A signal that somebody
@@ -72,7 +73,7 @@ exit status: that of PROGRAM, or death by the signal that PROGRAM died by; or
 struct Arguments {
   std::string tag_by, record, backend, library, report, json;
   std::vector<std::string> limits, options;
-  bool quiet = false, exec = false, help = false;
+  bool children = false, quiet = false, exec = false, help = false;
   char** program = nullptr;  // the end of argv
 };
 
@@ -91,6 +92,7 @@ void declare(CLI::App& app, Arguments& arguments) {
       app.add_option("--report", arguments.report)->type_name("FILE")->take_last();
   CLI::Option* json =
       app.add_option("--json", arguments.json)->type_name("FILE")->take_last()->excludes(report);
+  app.add_flag("--children", arguments.children);
   app.add_flag("--quiet", arguments.quiet)->excludes(report)->excludes(json);
   app.add_flag("--record{1},--no-record{0}", arguments.record)->take_last();
   app.add_flag("--exec", arguments.exec);
@@ -239,10 +241,11 @@ int run(int argc, char** argv) {
   require_preloadable(program);
   set_preload(arguments);
   if (arguments.exec) {
+    if (!arguments.children) setenv(kReportPid, std::to_string(getpid()).c_str(), 1);
     execvp(program.c_str(), arguments.program);
     fail_to_run(*arguments.program, errno);
   }
-  const Ending ending = supervise(program, arguments.program);
+  const Ending ending = supervise(program, arguments.program, arguments.children);
   const bool is_told = WIFSIGNALED(ending.status) && !arguments.quiet;
   if (is_told) print_post_mortem(ending, stderr);
   return end_like(ending);

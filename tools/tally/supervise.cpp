@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 
@@ -47,11 +49,26 @@ Inherited take_signals() {
   return inherited;
 }
 
+// The variable's text in the environment, into which the child writes, who alone knows its id.
+char g_report_pid[sizeof kReportPid + 10];
+
+void put_report_pid(pid_t pid) {
+  char* at = g_report_pid + sizeof g_report_pid - 2;
+  for (; pid != 0; pid /= 10) *at-- = static_cast<char>('0' + pid % 10);
+}
+
+void prepare_report_pid() {
+  unsetenv(kReportPid);
+  snprintf(g_report_pid, sizeof g_report_pid, "%s=%09d", kReportPid, 0);
+  putenv(g_report_pid);
+}
+
 // In the child. Returns errno if the program cannot be run.
 int become(const std::string& program, char** arguments, pid_t parent, const Inherited& inherited) {
   // Who kills this process by SIGKILL knows no other to kill.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) return ESRCH;  // it was killed before that
+  put_report_pid(getpid());
   sigaction(SIGCHLD, &inherited.on_child, nullptr);
   sigprocmask(SIG_SETMASK, &inherited.mask, nullptr);
   execvp(program.c_str(), arguments);
@@ -169,8 +186,9 @@ class Watch {
 
 }  // namespace
 
-Ending supervise(const std::string& program, char** arguments) {
+Ending supervise(const std::string& program, char** arguments, bool everyone) {
   const Inherited inherited = take_signals();
+  everyone ? void(unsetenv(kReportPid)) : prepare_report_pid();
   Ending ending = {.pid = 0, .status = 0, .started = now(), .ended = 0};
   ending.pid = start(program, arguments, inherited);
   ending.status = Watch(ending.pid).until_end();
