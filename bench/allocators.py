@@ -15,6 +15,8 @@ PACKAGED = {
 NAMES = [*PACKAGED, "tally"]
 # Tally over its other backends: known, but not among those that are compared unless they are named.
 OVER_BACKENDS = {f"tally-{backend}": backend for backend in ("libc", "jemalloc", "mimalloc")}
+# Likewise with tags that nobody names.
+BY_RULE = {f"tally-by-{rule}": rule for rule in ("module", "thread")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Allocator:
     @property
     def environment(self):
         """A backend that is not live ends the program."""
+        if self.name in BY_RULE:
+            return {"TALLY_TAG_BY": BY_RULE[self.name]}
         backend = OVER_BACKENDS.get(self.name)
         return {"TALLY_BACKEND": backend, "TALLY_ABORT_CONF": "1"} if backend else {}
 
@@ -66,7 +70,7 @@ def find(names, build, extra=(), skip_missing=False):
     for name in [*names, *more]:
         if name in more:
             path, hint = more[name], f"no file {more[name]}"
-        elif name == "tally" or name in OVER_BACKENDS:
+        elif name == "tally" or name in OVER_BACKENDS or name in BY_RULE:
             path = str(pathlib.Path(build, "lib", "libtally.so").resolve())
             hint = f"no {path}; build it first (cmake --build {build})"
         elif name in PACKAGED:
@@ -74,7 +78,7 @@ def find(names, build, extra=(), skip_missing=False):
             path = paths.get(file, file)
             hint = f"{file} is not installed (apt-get install {package})"
         else:
-            sys.exit(f"bench: no allocator '{name}'; known: {', '.join([*NAMES, *OVER_BACKENDS])}")
+            sys.exit(f"bench: no allocator '{name}'; known: {', '.join([*NAMES, *OVER_BACKENDS, *BY_RULE])}")
         package, file = PACKAGED.get(OVER_BACKENDS.get(name), ("", ""))
         behind = paths.get(file, file)
         if behind and not os.path.exists(behind):

@@ -65,20 +65,26 @@ bool is_asked(const void** caller) {
   return true;
 }
 
-// take returned nullptr: it asked, or there is no memory; then the loop that the standard
-// prescribes: the handler frees something, throws, or ends the program. In tail position, as
-// allocate_slow.
+// The loop that the standard prescribes: the handler frees something, throws, or ends the program.
+// Without a caller malloc serves who calls it.
 template <class... Alignment>
-TALLY_NOINLINE void* new_slow(size_t n, Alignment... alignment) {
-  const void* caller = __builtin_return_address(0);
-  bool asked = is_asked(&caller);
-  for (bool first = true;; first = false) {
-    void* p = asked ? take_for(caller, n, alignment...) : first ? nullptr : take(n, alignment...);
-    if (p != nullptr) return p;
+TALLY_NOINLINE void* new_after_handlers(const void* caller, size_t n, Alignment... alignment) {
+  for (;;) {
     std::new_handler handler = tally::core::current_new_handler();
     if (handler == nullptr) tally::core::throw_bad_alloc();
     handler();
+    void* p = caller == nullptr ? take(n, alignment...) : take_for(caller, n, alignment...);
+    if (p != nullptr) return p;
   }
+}
+
+// take returned nullptr: there is no memory, or it asked. In tail position, as allocate_slow.
+template <class... Alignment>
+TALLY_NOINLINE void* new_slow(size_t n, Alignment... alignment) {
+  const void* caller = __builtin_return_address(0);
+  if (!is_asked(&caller)) return new_after_handlers(nullptr, n, alignment...);
+  void* p = take_for(caller, n, alignment...);
+  return TALLY_LIKELY(p != nullptr) ? p : new_after_handlers(caller, n, alignment...);
 }
 
 // The nothrow forms, for their caller.

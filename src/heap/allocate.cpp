@@ -129,19 +129,37 @@ TALLY_NOINLINE void* allocate_more(Heap* known, size_t n, const void* caller) {
 
 }  // namespace
 
-void* allocate_for(const void* caller, size_t n) noexcept {
-  Heap* known = heap_at_hand(caller);
+namespace {
+
+TALLY_NOINLINE void* allocate_in_scope(const void* caller, size_t n) {
+  Heap* known = known_heap_in_scope(tls.thread, caller);
   void* block = allocate_from(known, n);
   return block != nullptr ? block : allocate_more(known, n, caller);
+}
+
+// By module each malloc comes here, and most go no further.
+inline void* allocate_by_caller(const void* caller, size_t n) {
+  const Thread* thread = tls.thread;
+  if (TALLY_UNLIKELY(thread->depth != 0)) return allocate_in_scope(caller, n);
+  Heap* known = known_heap(thread, caller);
+  void* block = allocate_from(known, n);
+  return TALLY_LIKELY(block != nullptr) ? block : allocate_more(known, n, caller);
+}
+
+}  // namespace
+
+void* allocate_for(const void* caller, size_t n) noexcept {
+  Heap* known = tls.heap;
+  if (TALLY_UNLIKELY(known == &by_caller)) return allocate_by_caller(caller, n);
+  void* block = allocate_from(known, n);
+  return TALLY_LIKELY(block != nullptr) ? block : allocate_more(known, n, caller);
 }
 
 TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
   const void* caller = __builtin_return_address(0);
   Heap* known = tls.heap;
-  if (TALLY_UNLIKELY(known == &by_caller)) {
-    return must_ask(caller) ? nullptr : allocate_for(caller, n);
-  }
-  return allocate_more(known, n, caller);
+  if (TALLY_LIKELY(known != &by_caller)) return allocate_more(known, n, caller);
+  return must_ask(caller) ? nullptr : allocate_by_caller(caller, n);
 }
 
 void* allocate_tagged(Tag* tag, size_t n) {

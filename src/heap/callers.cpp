@@ -15,11 +15,24 @@ constinit std::atomic<uint64_t> module_loads{1};
 constinit Callers no_callers = {};
 constinit Heap by_caller = {};
 
-void Callers::clear() { memset(this, 0, sizeof *this); }
+Callers::Known& Callers::place_of(const void* module) {
+  constexpr size_t kLookAt = 4;
+  size_t first = address(module) * 0x9e3779b97f4a7c15 >> 32;
+  for (size_t i = 0; i < kLookAt; ++i) {
+    Known& known = modules[(first + i) % kModules];
+    if (known.module == module || known.module == nullptr) return known;
+  }
+  return modules[first % kModules];
+}
+
+void Callers::clear() {
+  memset(this, 0, sizeof *this);
+  pages[0].number = kNoPage;  // as page 0 is one that somebody may ask for
+}
 
 void Callers::forget(const Heap* heap) {
   for (Page& page : pages) {
-    if (page.heap == heap) page = {};
+    if (page.heap == heap) page = {kNoPage, nullptr};
   }
   for (Known& known : modules) {
     if (known.heap == heap) known = {};
@@ -31,9 +44,6 @@ namespace {
 // Less than any descriptor of a module has: 80 pointers into its dynamic section, and the like.
 // What the linker allocates for a thread's storage is most often shorter.
 constexpr size_t kLeastDescriptor = 512;
-
-// A new thread gets its name soon.
-constexpr uint32_t kLookAlways = 32;
 
 constinit os::Module g_loader;       // const once it is known
 constinit bool g_sees_loads = true;  // likewise
@@ -95,7 +105,7 @@ Heap* find_callers_heap(const RunningThread& running, const void* caller) {
     callers->clear();
     callers->loads = loads;
   }
-  Callers::Known& known = callers->modules[address(module.id) / kCacheLine % Callers::kEntries];
+  Callers::Known& known = callers->place_of(module.id);
   if (known.module != module.id || !known.heap->tag.load(std::memory_order_relaxed)->is_live()) {
     Heap* heap = heap_of_module(running, module);
     if (heap == nullptr) return nullptr;
@@ -105,28 +115,30 @@ Heap* find_callers_heap(const RunningThread& running, const void* caller) {
   bool may_know = known.heap->tag.load(std::memory_order_relaxed)->fault() == nullptr &&
                   !g_loader.contains(caller);
   uintptr_t number = Callers::page_of(caller);
-  if (may_know) callers->pages[number % Callers::kEntries] = {number, known.heap};
+  if (may_know) callers->pages[number % Callers::kPages] = {number, known.heap};
   return known.heap;
 }
 
-bool is_name_due(const Thread* thread) {
-  constexpr uint64_t kEveryMs = 10;
-  return thread->name_looks < kLookAlways || os::now_ms() >= thread->name_looked_ms + kEveryMs;
+bool is_name_due(Thread* thread) {
+  // A new thread gets its name soon, perhaps after its first blocks.
+  constexpr uint32_t kAlways = 4, kOften = 64;
+  uint64_t now = os::now_ms();
+  uint32_t step = thread->name_steps++;
+  if (step >= kAlways && step % (step < kOften ? 8 : 64) != 0 && now == thread->name_looked_ms) {
+    return false;
+  }
+  thread->name_looked_ms = now;
+  return true;
 }
 
 Heap* find_renamed_heap(const RunningThread& running) {
   Thread* thread = running.get();
-  thread->name_looked_ms = os::now_ms();
-  if (thread->name_looks < kLookAlways) ++thread->name_looks;
   char name[os::kThreadNameBytes];
   os::thread_name(name);
-  if (thread->name_looks > 1 && memcmp(name, thread->name, sizeof name) == 0) return nullptr;
+  if (thread->has_name && memcmp(name, thread->name, sizeof name) == 0) return nullptr;
   Heap* heap = heap_of_name(running, NameOf::kThread, name);
-  if (heap == nullptr) {
-    thread->name_looks = 0;
-  } else {
-    memcpy(thread->name, name, sizeof name);
-  }
+  thread->has_name = heap != nullptr;
+  memcpy(thread->name, name, sizeof name);
   return heap;
 }
 

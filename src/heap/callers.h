@@ -12,6 +12,8 @@
 // known of modules is forgotten. Whoever runs code of the new one has learnt of it after that.
 #pragma once
 
+#include <string.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -40,19 +42,21 @@ struct Callers {
     const void* module;
     Heap* heap;
   };
-  static constexpr size_t kEntries = 64;
+  static constexpr size_t kPages = 128;
+  static constexpr size_t kModules = 128;
+  static constexpr uintptr_t kNoPage = ~uintptr_t{0};
 
   uint64_t loads;
-  Page pages[kEntries];
-  Known modules[kEntries];
+  Page pages[kPages];
+  Known modules[kModules];
 
+  // What is known of it, or where to note it.
+  Known& place_of(const void* module);
   void clear();
   // The heap is to be another's.
   void forget(const Heap* heap);
 
-  static constexpr uintptr_t page_of(const void* address) {
-    return reinterpret_cast<uintptr_t>(address) >> 12;
-  }
+  static uintptr_t page_of(const void* code) { return address(code) >> 12; }
 };
 
 // Modules that were loaded, and perhaps more. It is never 0, as `loads` of `no_callers` is.
@@ -70,41 +74,46 @@ inline bool is_forwarder(const void* caller) {
   return address(caller) - address(__start_tally_forwarders) <
          address(__stop_tally_forwarders) - address(__start_tally_forwarders);
 }
-// In no address of the program's.
-inline constexpr uintptr_t kAsks = uintptr_t{1} << 63;
 // By module. Tally called itself for somebody whom it knows better: it is to do so again for him.
 inline bool must_ask(const void* caller) {
   if (TALLY_LIKELY(!is_forwarder(caller))) return false;
-  tls.caller |= kAsks;
+  tls.asks_caller = true;
   return true;
 }
 // It did so; the question is taken back.
 inline bool was_asked() {
-  bool asked = (tls.caller & kAsks) != 0;
-  tls.caller &= ~kAsks;
+  bool asked = tls.asks_caller;
+  tls.asks_caller = false;
   return asked;
 }
 // Noted for a forwarder that this one calls.
-inline void note_forwarded(const void* caller) { tls.caller = address(caller); }
-inline const void* forwarded_caller() { return reinterpret_cast<const void*>(tls.caller); }
+inline void note_forwarded(const void* caller) { memcpy(tls.caller, &caller, sizeof tls.caller); }
+inline const void* forwarded_caller() {
+  const void* caller = nullptr;
+  memcpy(&caller, tls.caller, sizeof tls.caller);
+  return caller;
+}
 
-// As known_heap in a scope.
-Heap* known_heap_in_scope(const Thread* thread, const void* caller);
-// The heap to try where the current one is `by_caller`; with empty lists if it is not known.
+// The heap to try where the current one is `by_caller` and no scope is open; with empty lists if it
+// is not known.
 inline Heap* known_heap(const Thread* thread, const void* caller) {
-  if (TALLY_UNLIKELY(thread->depth != 0)) return known_heap_in_scope(thread, caller);
   const Callers* callers = thread->callers;
   uintptr_t number = Callers::page_of(caller);
-  const Callers::Page& page = callers->pages[number % Callers::kEntries];
+  const Callers::Page& page = callers->pages[number % Callers::kPages];
   bool is_known =
       page.number == number && callers->loads == module_loads.load(std::memory_order_relaxed);
   return TALLY_LIKELY(is_known) ? page.heap : &empty_heap;
 }
+// As that where one is.
+Heap* known_heap_in_scope(const Thread* thread, const void* caller);
 
-// The heap that the thread's malloc is to try first.
+// The heap that the thread is to try first.
 inline Heap* heap_at_hand(const void* caller) {
   Heap* heap = tls.heap;
-  return heap == &by_caller ? known_heap(tls.thread, caller) : heap;
+  if (TALLY_LIKELY(heap != &by_caller)) return heap;
+  if (is_forwarder(caller)) return &empty_heap;  // on whatever page
+  const Thread* thread = tls.thread;
+  return thread->depth == 0 ? known_heap(thread, caller) : known_heap_in_scope(thread, caller);
 }
 
 // By module: before any other of these is called. And when all is loaded that the program is linked
@@ -116,8 +125,9 @@ void note_caller(const void* caller, size_t n);
 // The heap for the caller; nullptr: no memory. No lock held.
 Heap* find_callers_heap(const RunningThread& running, const void* caller);
 
-// By thread: it was some time ago that the name was looked at, or the thread is new.
-bool is_name_due(const Thread* thread);
+// By thread, once in each slow step: whether the name is to be looked at. It is as the clock moves,
+// every few milliseconds; in each of the first steps, and in every 64th.
+bool is_name_due(Thread* thread);
 // Looks at it. The heap for it if it is a new one, else nullptr. No lock held.
 Heap* find_renamed_heap(const RunningThread& running);
 

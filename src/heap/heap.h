@@ -136,9 +136,10 @@ struct Thread {
   // nullptr: the root, before it has a heap.
   Heap* scope = nullptr;
   Heap* outer[kMaxScopes] = {};  // likewise, of the scopes around it
-  // By thread: the name that it had when it was last looked at. Owner.
+  // By thread: the name that it had when it was last looked at, and slow steps. Owner.
   char name[16] = {};
-  uint32_t name_looks = 0;
+  bool has_name = false;
+  uint32_t name_steps = 0;
   uint64_t name_looked_ms = 0;
   // Slabs that became sparse, and may have been anything since. Owner, with the lock.
   static constexpr uint32_t kSparse = 32;
@@ -168,8 +169,10 @@ struct Thread {
 struct ThreadState {
   Heap* heap;
   Thread* thread;
-  // For forwarders, heap/callers.h: on whose behalf the next one is called, and whether malloc asked.
-  uintptr_t caller = 0;
+  // For forwarders, heap/callers.h: on whose behalf the next one is called (no address of a program
+  // has more than 56 bits), and whether malloc asked.
+  unsigned char caller[7] = {};
+  bool asks_caller = false;
 };
 static_assert(sizeof(ThreadState) <= 64,
               "initial-exec TLS is scarce in a process that loads us late");

@@ -56,7 +56,8 @@ void leave_scopes(Thread* thread) {
   thread->tag = root_tag();
   thread->scope = nullptr;
   thread->depth = 0;
-  thread->name_looks = 0;
+  thread->has_name = false;
+  thread->name_steps = 0;
 }
 
 // An orphan to continue with, its heaps and slabs and all; else a new one.
@@ -225,7 +226,7 @@ Block* look_at_idle_heaps(Thread* thread, uint64_t effort) {
 }
 
 bool is_up_to_date(const Thread* thread) {
-  return (options.tag_by != TagBy::kThread || !is_name_due(thread)) &&
+  return options.tag_by != TagBy::kThread &&
          thread->retirements_seen == retirements.load(std::memory_order_relaxed) &&
          thread->rounds_seen == purge_rounds.load(std::memory_order_relaxed);
 }

@@ -20,8 +20,8 @@ constexpr size_t kMostRules = 1024;
 constexpr unsigned kMostComplaints = 10;
 
 // What the program never uses is never in memory.
-constinit char g_text[64 * KiB + 1];
-constinit TagRule g_rules[kMostRules];
+constinit char g_text[64 * KiB + 1] = {};
+constinit TagRule g_rules[kMostRules] = {};
 constinit size_t g_count = 0;
 
 Text without_blanks(Text text) {

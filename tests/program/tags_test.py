@@ -90,7 +90,8 @@ for i in range(4):
 print(len(kept))
 """
     rows = reported(folder, [PYTHON, "-c", script], TALLY_TAG_BY="thread", PYTHONMALLOC="malloc")
-    assert rows["/thread/io-#"]["alloc_count"] >= 8000, rows
+    # Named when they allocate already; it takes 64 slow steps at most until it is noticed.
+    assert rows["/thread/io-#"]["alloc_count"] >= 6000, rows
     main_thread = re.sub(r"\d+$", "#", os.path.basename(PYTHON)[:15])
     assert rows["/thread/" + main_thread]["alloc_count"] > 10000, rows
     assert rows["/"]["alloc_count"] == 0, rows["/"]
