@@ -24,6 +24,9 @@ constexpr Command kCommands[] = {
     {"run", run, Group::kStart, "runs a program with Tally as its malloc"},
     {"ps", ps, Group::kLook, "lists the processes that have a record"},
     {"stat", stat, Group::kLook, "shows what a process holds, by tag, and what it may hold"},
+    {"ledger", ledger, Group::kLook, "explains the resident memory as the sum that it is"},
+    {"limit", limit, Group::kAct, "sets what a tag may hold"},
+    {"trim", trim, Group::kAct, "has the process give back what it does not use"},
 };
 
 const char* title(Group group) {
