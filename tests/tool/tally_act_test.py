@@ -13,6 +13,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import unittest
 
 import records
@@ -195,6 +196,7 @@ class Ledger(Program):
                                  "held = [bytes(1000) for _ in range(100000)] + [bytearray(5000000)]\n"
                                  "for _ in range(8): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
                                  "print('ready', flush=True); input()", record_ms="100")
+        time.sleep(0.5)  # a record of what is there now
         doc = json.loads(self.says("--json", child.pid))
         parts = {part["part"]: part["bytes"] for part in doc["parts"]}
         self.assertEqual(sum(parts.values()), doc["rss_bytes"])

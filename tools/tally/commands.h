@@ -31,4 +31,7 @@ int limit(int argc, char** argv);
 // Has a running process give back what it does not use.
 int trim(int argc, char** argv);
 
+// Looks for what would make Tally not work, or its numbers strange.
+int doctor(int argc, char** argv);
+
 }  // namespace tally::tool

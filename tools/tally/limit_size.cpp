@@ -70,7 +70,7 @@ std::optional<uint64_t> limit_in(const std::string& text,
 uint64_t least_limit(const std::string& mount, const std::string& file, std::string group) {
   uint64_t least = UINT64_MAX;
   while (true) {
-    std::ifstream text(mount + group + file);
+    std::ifstream text(std::string(mount).append(group).append(file));
     uint64_t bytes;
     if (text >> bytes) least = std::min(least, bytes);
     size_t slash = group.rfind('/');

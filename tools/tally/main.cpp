@@ -22,6 +22,8 @@ struct Command {
 };
 constexpr Command kCommands[] = {
     {"run", run, Group::kStart, "runs a program with Tally as its malloc"},
+    {"doctor", doctor, Group::kStart,
+     "looks for what would make Tally not work, or its numbers strange"},
     {"ps", ps, Group::kLook, "lists the processes that have a record"},
     {"stat", stat, Group::kLook, "shows what a process holds, by tag, and what it may hold"},
     {"ledger", ledger, Group::kLook, "explains the resident memory as the sum that it is"},
