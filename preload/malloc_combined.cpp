@@ -1,6 +1,7 @@
 // Those of the malloc family that are made of others. They call these by their public names: a
 // program with a malloc, realloc, free or memalign of its own gets blocks of that one. In a file
 // apart, as a compiler may bind a call to what it sees, and as an archive's member is linked whole.
+// What may be a new block is asked for in tail position, so that the caller is seen to be ours.
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ TALLY_EXPORT void* reallocarray(void* p, size_t count, size_t size) noexcept {
   return nullptr;
 }
 TALLY_EXPORT void* reallocf(void* p, size_t n) noexcept {
+  if (p == nullptr) return ::malloc(n);
   void* block = ::realloc(p, n);
   if (block == nullptr && n != 0) ::free(p);
   return block;

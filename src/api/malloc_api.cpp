@@ -33,16 +33,18 @@ bool fits(const Slab* slab, size_t n) {
 
 }  // namespace
 
-void* allocate_array(Tag* tag, size_t count, size_t size) {
+void* allocate_array(Tag* tag, size_t count, size_t size, const void* caller) {
   size_t n;
-  return multiply(count, size, &n) ? allocate_zeroed(tag, n) : fail(ENOMEM);
+  return multiply(count, size, &n) ? allocate_zeroed(tag, n, caller) : fail(ENOMEM);
 }
 
-void* allocate_aligned_checked(Tag* tag, size_t alignment, size_t n) {
-  return is_power_of_two(alignment) ? allocate_aligned(tag, alignment, n) : fail(EINVAL);
+void* allocate_aligned_checked(Tag* tag, size_t alignment, size_t n, const void* caller) {
+  return is_power_of_two(alignment) ? allocate_aligned(tag, alignment, n, caller) : fail(EINVAL);
 }
 
-void* calloc(size_t count, size_t size) { return allocate_array(nullptr, count, size); }
+void* calloc(size_t count, size_t size, const void* caller) {
+  return allocate_array(nullptr, count, size, caller);
+}
 
 void* resize(Tag* tag, void* p, size_t n) {
   Slab* slab = find_block(p);
@@ -79,23 +81,25 @@ void* resize(Tag* tag, void* p, size_t n) {
   return block;
 }
 
-void* realloc(void* p, size_t n) { return p == nullptr ? malloc(n) : resize(nullptr, p, n); }
-
-void* aligned_alloc(size_t alignment, size_t n) {
-  return allocate_aligned_checked(nullptr, alignment, n);
+void* realloc(void* p, size_t n, const void* caller) {
+  return p == nullptr ? allocate_for(caller, n) : resize(nullptr, p, n);
 }
 
-void* memalign(size_t alignment, size_t n) {
+void* aligned_alloc(size_t alignment, size_t n, const void* caller) {
+  return allocate_aligned_checked(nullptr, alignment, n, caller);
+}
+
+void* memalign(size_t alignment, size_t n, const void* caller) {
   if (alignment > PTRDIFF_MAX / 2 + 1) return fail(EINVAL);
   size_t power = kMinAlignment;
   while (power < alignment) power *= 2;
-  return allocate_aligned(nullptr, power, n);
+  return allocate_aligned(nullptr, power, n, caller);
 }
 
-int posix_memalign(void** result, size_t alignment, size_t n) {
+int posix_memalign(void** result, size_t alignment, size_t n, const void* caller) {
   if (!is_power_of_two(alignment) || alignment < sizeof(void*)) return EINVAL;
   int error = errno;
-  void* block = allocate_aligned(nullptr, alignment, n);
+  void* block = allocate_aligned(nullptr, alignment, n, caller);
   errno = error;
   if (block == nullptr) return ENOMEM;
   *result = block;

@@ -100,19 +100,20 @@ void* tally_malloc(tally_tag id, size_t size) {
 
 void* tally_calloc(tally_tag id, size_t count, size_t size) {
   core::Tag* tag = live_tag(id);
-  return tag == nullptr ? nullptr : api::allocate_array(tag, count, size);
+  return tag == nullptr ? nullptr : api::allocate_array(tag, count, size, nullptr);
 }
 
 void* tally_aligned_alloc(tally_tag id, size_t alignment, size_t size) {
   core::Tag* tag = live_tag(id);
-  return tag == nullptr ? nullptr : api::allocate_aligned_checked(tag, alignment, size);
+  return tag == nullptr ? nullptr : api::allocate_aligned_checked(tag, alignment, size, nullptr);
 }
 
 void* tally_realloc(tally_tag id, void* p, size_t size) {
   core::Tag* tag = nullptr;
   if (id != TALLY_TAG_NONE && (tag = live_tag(id)) == nullptr) return nullptr;
   if (p != nullptr) return api::resize(tag, p, size);
-  return tag == nullptr ? core::allocate(size) : core::allocate_tagged(tag, size);
+  return tag == nullptr ? core::allocate_for(__builtin_return_address(0), size)
+                        : core::allocate_tagged(tag, size);
 }
 
 int tally_limit_set(tally_tag id, uint64_t soft, uint64_t hard, tally_policy policy) {

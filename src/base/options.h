@@ -12,6 +12,8 @@ inline constexpr size_t kOptionPathMax = 512;
 enum class HugePages : uint8_t { kNever, kAuto, kAlways };
 // The record (record/layout.h): whether there is one, and whether it stays after the end.
 enum class Record : uint8_t { kNo, kYes, kKeep };
+// What names the tag of memory for which neither an argument nor a scope does.
+enum class TagBy : uint8_t { kNone, kModule, kThread };
 
 struct Options {
   bool abort_conf = false;     // end with EX_CONFIG where an option cannot be followed
@@ -24,6 +26,8 @@ struct Options {
   char log_path[kOptionPathMax] = "";  // of lines about limits; empty: stderr
   Record record = Record::kNo;
   uint32_t record_ms = 0;  // between publications by a thread of Tally's; 0: there is none
+  TagBy tag_by = TagBy::kNone;
+  char tags_path[kOptionPathMax] = "";  // of rules for that; empty: none
   HugePages thp = HugePages::kNever;
   size_t reserve = 64 * 1024;  // of a limit, for who unwinds from a failure; at most 1/16 of it
   bool report = false;         // at exit

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "base/math.h"
+#include "heap/callers.h"
 #include "heap/large.h"
 #include "heap/relief.h"
 #include "heap/slab_ops.h"
@@ -26,6 +27,7 @@ void* out_of_memory() {
 struct Request {
   Tag* tag;
   size_t n;
+  const void* caller = nullptr;  // of a request without a tag
   size_t alignment = kMinAlignment;
   // The caller holds a block of the tag, which may be retired, and has asked its fault.
   bool has_block = false;
@@ -54,7 +56,7 @@ void* pop(Heap* heap, unsigned c, size_t requested) {
 // nullptr: no memory.
 Heap* heap_for(const RunningThread& running, const Request& request) {
   if (running.get() == nullptr) return nullptr;
-  if (request.tag == nullptr) return running.current_heap();
+  if (request.tag == nullptr) return running.current_heap(request.caller);
   if (request.has_block) return running.heap_of_block(request.tag);
   return running.heap_if_live(request.tag);
 }
@@ -79,6 +81,10 @@ TALLY_NOINLINE void* serve(const Request& request, bool* zeroed) {
   if (request.n > PTRDIFF_MAX || request.alignment > PTRDIFF_MAX / 2) return out_of_memory();
   if (TALLY_UNLIKELY(backend::is_inside())) {
     return os::libc_aligned(max_of(request.alignment, alignof(max_align_t)), request.n);
+  }
+  if (is_by_module() && request.tag == nullptr) {
+    if (must_ask(request.caller)) return nullptr;
+    note_caller(request.caller, request.n);
   }
   Relief relief(request.n);
   void* block = nullptr;
@@ -107,9 +113,10 @@ TALLY_NOINLINE void* serve(const Request& request, bool* zeroed) {
 
 }  // namespace
 
-TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
-  // Medium blocks come here each time.
-  Heap* known = tls.heap;
+namespace {
+
+// Of a heap that has nothing at hand, or only medium blocks, which come here each time.
+TALLY_NOINLINE void* allocate_more(Heap* known, size_t n, const void* caller) {
   if (n - 1 < kMediumMax && (known->classes[class_of(n)].list != nullptr || is_current(known))) {
     if (void* block = pop(known, class_of(n), n)) {
       settle_limits();
@@ -117,7 +124,24 @@ TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
     }
   }
   bool zeroed;
-  return serve({.tag = nullptr, .n = n}, &zeroed);
+  return serve({.tag = nullptr, .n = n, .caller = caller}, &zeroed);
+}
+
+}  // namespace
+
+void* allocate_for(const void* caller, size_t n) noexcept {
+  Heap* known = heap_at_hand(caller);
+  void* block = allocate_from(known, n);
+  return block != nullptr ? block : allocate_more(known, n, caller);
+}
+
+TALLY_NOINLINE void* allocate_slow(size_t n) noexcept {
+  const void* caller = __builtin_return_address(0);
+  Heap* known = tls.heap;
+  if (TALLY_UNLIKELY(known == &by_caller)) {
+    return must_ask(caller) ? nullptr : allocate_for(caller, n);
+  }
+  return allocate_more(known, n, caller);
 }
 
 void* allocate_tagged(Tag* tag, size_t n) {
@@ -147,19 +171,21 @@ void* grow_large(Slab* slab, size_t n, bool* refused) {
   return block;
 }
 
-void* allocate_aligned(Tag* tag, size_t alignment, size_t n) {
+void* allocate_aligned(Tag* tag, size_t alignment, size_t n, const void* caller) {
   unsigned c = aligned_class(alignment, n);
-  if (tag == nullptr && c < kClasses && tls.heap->classes[c].list != nullptr) {
-    return pop(tls.heap, c, n);
+  if (tag == nullptr && c < kClasses) {
+    Heap* known = heap_at_hand(caller);
+    if (known->classes[c].list != nullptr) return pop(known, c, n);
   }
   bool zeroed;
-  return serve({.tag = tag, .n = n, .alignment = alignment}, &zeroed);
+  return serve({.tag = tag, .n = n, .caller = caller, .alignment = alignment}, &zeroed);
 }
 
-void* allocate_zeroed(Tag* tag, size_t n) {
+void* allocate_zeroed(Tag* tag, size_t n, const void* caller) {
   bool zeroed = false;
-  void* block =
-      tag == nullptr && n <= kMediumMax ? allocate(n) : serve({.tag = tag, .n = n}, &zeroed);
+  void* block = tag == nullptr && n <= kMediumMax
+                    ? allocate_for(caller, n)
+                    : serve({.tag = tag, .n = n, .caller = caller}, &zeroed);
   return block == nullptr || zeroed ? block : memset(block, 0, n);
 }
 

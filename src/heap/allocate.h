@@ -4,6 +4,7 @@
 //   allocate(n)                      malloc, operator new
 //     allocate_from(tls.heap, n)     pops heap->classes[class of n].list and counts: 14 instructions to 128 bytes
 //     allocate_slow(n)               the list is empty, n > kSmallMax, n = 0, or the first call
+//       known_heap(thread, caller)   heap/callers.h: by module, which leaves tls.heap without lists
 //       serve(request)
 //         RunningThread              heap/thread.h: makes the thread and its heap known
 //         refill(heap, class)        heap/slab_ops.h: from a slab of the heap, an orphan's, or a new one
@@ -19,8 +20,13 @@
 
 namespace tally::core {
 
-// nullptr with errno ENOMEM. Any size; 0 is served as 1.
+// `caller`: a return address in the code that called malloc or the like; for TALLY_TAG_BY=module.
+
+// nullptr with errno ENOMEM. Any size; 0 is served as 1. The caller is who called the function that
+// this one is called from in tail position: nothing is handed over on the fast path.
 void* allocate_slow(size_t n) noexcept;
+// The whole of allocate for a caller that is known.
+void* allocate_for(const void* caller, size_t n) noexcept;
 // As allocate_slow under a tag. nullptr with EINVAL if it has been retired.
 void* allocate_tagged(Tag* tag, size_t n);
 // As allocate_slow under the tag of a block that the caller holds: retired or not, it goes on, and
@@ -30,9 +36,9 @@ void* allocate_beside(Tag* tag, size_t n, bool is_optional);
 // ENOMEM: a second block would not fit either.
 void* grow_large(Slab* slab, size_t n, bool* refused);
 // As allocate_tagged, aligned to a power of two. `tag` nullptr: the one in force.
-void* allocate_aligned(Tag* tag, size_t alignment, size_t n);
+void* allocate_aligned(Tag* tag, size_t alignment, size_t n, const void* caller);
 // As allocate_tagged, zeroed. `tag` likewise.
-void* allocate_zeroed(Tag* tag, size_t n);
+void* allocate_zeroed(Tag* tag, size_t n, const void* caller);
 
 // A block from the heap's list; nullptr if the slow path must decide. From a list in the order in
 // which blocks came back the next one is seldom in the cache, and there is time to fetch it: a

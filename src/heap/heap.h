@@ -99,6 +99,9 @@ inline Tag* tag_of(const Slab* slab) {
   return slab->heap.load(std::memory_order_relaxed)->tag.load(std::memory_order_relaxed);
 }
 
+struct Callers;
+extern constinit Callers no_callers;
+
 struct Thread {
   static constexpr unsigned kInlineBuckets = 16;
 
@@ -120,16 +123,23 @@ struct Thread {
   uint32_t bucket_mask = 0;
   uint32_t heap_count = 0;
   Heap* inline_buckets[kInlineBuckets] = {};
-  // Tag scopes. Owner. A heap in scope stays bound to its tag.
+  // Tag scopes. Owner. A heap in scope stays bound to its tag. (Without a scope and by module: see
+  // heap/callers.h.)
   Tag* tag = nullptr;  // in force; what malloc uses, unless it was retired
   uint32_t depth = 0;
+  Callers* callers = &no_callers;  // owner, or the lock of an orphan
   uint32_t retirements_seen = 0;
   uint32_t drop_attempts = 0;  // slow steps until heaps of retired tags are looked at again
   uint32_t rounds_seen = 0;    // of the purge: all heaps were looked at since
   uint32_t next_look = 0;      // bucket of the next heaps to look at
-  Heap* scope =
-      nullptr;  // of the innermost scope, or the root's; nullptr: the root, before it has a heap
+  // Of the innermost scope, or where none is open the root's, or by thread that of its name;
+  // nullptr: the root, before it has a heap.
+  Heap* scope = nullptr;
   Heap* outer[kMaxScopes] = {};  // likewise, of the scopes around it
+  // By thread: the name that it had when it was last looked at. Owner.
+  char name[16] = {};
+  uint32_t name_looks = 0;
+  uint64_t name_looked_ms = 0;
   // Slabs that became sparse, and may have been anything since. Owner, with the lock.
   static constexpr uint32_t kSparse = 32;
   uint32_t next_sparse = 0;
@@ -158,6 +168,8 @@ struct Thread {
 struct ThreadState {
   Heap* heap;
   Thread* thread;
+  // For forwarders, heap/callers.h: on whose behalf the next one is called, and whether malloc asked.
+  uintptr_t caller = 0;
 };
 static_assert(sizeof(ThreadState) <= 64,
               "initial-exec TLS is scarce in a process that loads us late");

@@ -44,6 +44,9 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   tag->large_requested.fetch_add(n, std::memory_order_relaxed);
   tag->large_live_blocks.fetch_add(1, std::memory_order_relaxed);
   tag->large_live_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  if (kind == SlabKind::kRun) {
+    Chunk::of(slab)->large_blocks.fetch_add(1, std::memory_order_relaxed);
+  }
   purge_tick();
   return slab->start;
 }
@@ -57,6 +60,7 @@ void free_large(Slab* slab) {
   what.kind = SlabKind::kFree;
   slab->binding.store(what.pack(), std::memory_order_relaxed);
   if (kind == SlabKind::kRun) {
+    Chunk::of(slab)->large_blocks.fetch_sub(1, std::memory_order_relaxed);
     give_run(slab);
   } else {
     give_span(slab);

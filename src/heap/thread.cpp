@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "heap/callers.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
 #include "heap/slab_ops.h"
@@ -44,6 +45,7 @@ Thread* new_thread() {
   auto* thread = static_cast<Thread*>(meta::allocate_forever(sizeof(Thread)));
   if (thread == nullptr) return nullptr;
   thread->buckets = thread->inline_buckets;
+  thread->callers = &no_callers;
   thread->bucket_mask = Thread::kInlineBuckets - 1;
   thread->next_thread = all_threads.load(std::memory_order_relaxed);
   all_threads.store(thread, std::memory_order_release);
@@ -54,6 +56,7 @@ void leave_scopes(Thread* thread) {
   thread->tag = root_tag();
   thread->scope = nullptr;
   thread->depth = 0;
+  thread->name_looks = 0;
 }
 
 // An orphan to continue with, its heaps and slabs and all; else a new one.
@@ -96,7 +99,8 @@ void give_thread(Thread* thread) {
 
 void on_thread_exit() {
   Thread* thread = tls.thread;
-  tls = {&empty_heap, &g_gone};
+  tls.heap = &empty_heap;
+  tls.thread = &g_gone;
   if (thread != &g_not_yet && thread != &g_gone) give_thread(thread);
   settle_limits();
 }
@@ -156,9 +160,11 @@ Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
   return heap;
 }
 
-// What malloc's fast path is to use. Where failures were asked for, none: each call takes the slow
-// one.
+// What malloc's fast path is to use. Where failures were asked for, or the caller decides, none:
+// each call takes the slow one.
 Heap* fast_heap(Heap* heap) {
+  if (is_by_module()) return &by_caller;
+  if (heap == nullptr) return &empty_heap;
   const Tag* tag = heap->tag.load(std::memory_order_relaxed);
   return TALLY_LIKELY(tag->fault() == nullptr) ? heap : &empty_heap;
 }
@@ -219,7 +225,8 @@ Block* look_at_idle_heaps(Thread* thread, uint64_t effort) {
 }
 
 bool is_up_to_date(const Thread* thread) {
-  return thread->retirements_seen == retirements.load(std::memory_order_relaxed) &&
+  return (options.tag_by != TagBy::kThread || !is_name_due(thread)) &&
+         thread->retirements_seen == retirements.load(std::memory_order_relaxed) &&
          thread->rounds_seen == purge_rounds.load(std::memory_order_relaxed);
 }
 
@@ -228,6 +235,7 @@ bool start_threads() { return os::set_thread_exit_hook(on_thread_exit); }
 RunningThread::RunningThread() : thread_(tls.thread) {
   if (thread_ != &g_not_yet && thread_ != &g_gone) {
     if (is_up_to_date(thread_)) return;
+    follow_name();
     if (time_to_drop(thread_)) drop_retired_heaps(thread_);
     if (thread_->rounds_seen == purge_rounds.load(std::memory_order_relaxed)) return;
     thread_->lock.acquire();
@@ -246,18 +254,39 @@ RunningThread::RunningThread() : thread_(tls.thread) {
   thread_ = take_thread();
   if (thread_ == nullptr && make_room()) thread_ = take_thread();
   if (thread_ == nullptr) return;
-  tls = {&empty_heap, thread_};
+  tls.heap = &empty_heap;
+  tls.thread = thread_;
   if (!borrowed_) os::arm_thread_exit();
+  follow_name();
 }
 
 RunningThread::~RunningThread() {
   if (!borrowed_ || thread_ == nullptr) return;
-  tls = {&empty_heap, &g_gone};
+  tls.heap = &empty_heap;
+  tls.thread = &g_gone;
   give_thread(thread_);
   settle_limits();
 }
 
-Heap* RunningThread::current_heap() const {
+// A rename takes effect below the scopes that are open.
+void RunningThread::follow_name() {
+  if (options.tag_by != TagBy::kThread || !is_name_due(thread_)) return;
+  Heap* heap = find_renamed_heap(*this);
+  if (heap == nullptr) return;
+  if (thread_->depth != 0) {
+    thread_->outer[0] = heap;
+    return;
+  }
+  thread_->scope = heap;
+  thread_->tag = heap->tag.load(std::memory_order_relaxed);
+  tls.heap = fast_heap(heap);
+}
+
+Heap* RunningThread::current_heap(const void* caller) const {
+  if (is_by_module() && thread_->depth == 0) {
+    tls.heap = &by_caller;
+    return find_callers_heap(*this, caller);
+  }
   Tag* tag;
   Heap* heap;
   do {
@@ -333,7 +362,7 @@ int pop_tag() {
     heap = thread->find_heap(tag->id);
   }
   thread->tag = tag;
-  tls.heap = heap == nullptr ? &empty_heap : fast_heap(heap);
+  tls.heap = fast_heap(heap);
   return 0;
 }
 
@@ -349,6 +378,7 @@ void retire_heap(Thread* thread, Heap* heap) {
   *at = heap->next_in_thread;
   --thread->heap_count;
   if (tls.heap == heap) tls.heap = &empty_heap;
+  thread->callers->forget(heap);
   uint64_t allocs = 0, requested = 0;
   for (const Heap::Class& of : heap->classes) {
     allocs += of.allocs.get();

@@ -18,14 +18,16 @@ class RunningThread {
   // nullptr: no memory.
   Thread* get() const { return thread_; }
   bool is_borrowed() const { return borrowed_; }
-  // The heap of the tag that is in force; nullptr: no memory.
-  Heap* current_heap() const;
+  // The heap of the tag that is in force, by module where that decides; nullptr: no memory.
+  Heap* current_heap(const void* caller) const;
   // The heap for this tag, of which the caller holds a block; nullptr: no memory.
   Heap* heap_of_block(Tag* tag) const;
   // The heap for this tag if there is one or may be one: never for a tag that is retired.
   Heap* heap_if_live(Tag* tag) const;
 
  private:
+  void follow_name();
+
   Thread* thread_;
   bool borrowed_ = false;
 };

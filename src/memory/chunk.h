@@ -29,6 +29,7 @@ struct Chunk {
   // Asked for huge pages. Any thread takes it back: when the first page of it goes back to the
   // system, which would fill huge pages up again.
   std::atomic<bool> huge;
+  std::atomic<uint32_t> large_blocks;  // any: runs that are one each
   Relaxed<bool> hollow;  // all but the first slot was given back, for want of address space
 
   static Chunk* of(const Slab* slab) {

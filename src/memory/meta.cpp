@@ -82,6 +82,14 @@ void forget_mapping(const char* start, const char* end) {
   }
 }
 
+// Lock held. False: the system refused, and it stays.
+bool give_mapping(void* p, size_t bytes) {
+  if (!backend::give(&backend::os, p, bytes)) return false;
+  auto* start = static_cast<char*>(p);
+  forget_mapping(start, start + bytes);
+  return true;
+}
+
 // Lock held.
 char* take_mapping(size_t bytes) {
   void* taken = backend::take(&backend::os, bytes, os::page_size());
@@ -114,6 +122,11 @@ void* map(size_t bytes) {
   return take_mapping(bytes);
 }
 
+void unmap(void* p, size_t bytes) {
+  LockGuard guard(lock);
+  give_mapping(p, bytes);
+}
+
 void* allocate_forever(size_t bytes) {
   LockGuard guard(lock);
   return carve(round_up(bytes, kCacheLine));
@@ -144,9 +157,7 @@ void release(void* p, size_t bytes) {
   LockGuard guard(lock);
   if (bytes > kRegionBytes / 4) {
     bytes = round_up(bytes, os::page_size());
-    if (!backend::give(&backend::os, p, bytes)) return;
-    forget_mapping(static_cast<char*>(p), static_cast<char*>(p) + bytes);
-    uncharge(bytes);
+    if (give_mapping(p, bytes)) uncharge(bytes);
     return;
   }
   auto* node = static_cast<FreeNode*>(p);

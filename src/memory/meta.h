@@ -19,6 +19,7 @@ void release(void* p, size_t bytes);
 void* allocate_forever(size_t bytes);
 // Address space for metadata, from the system; none of it is charged. nullptr: there is none.
 void* map(size_t bytes);
+void unmap(void* p, size_t bytes);
 // Calls look(start, end) for each stretch of that.
 template <class Look>
 void for_each_mapping(Look look);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace tally::core::os {
 
@@ -13,6 +14,24 @@ bool libc_owns(const void* p);
 void libc_free(void* p);
 void* libc_realloc(void* p, size_t bytes);
 size_t libc_usable_size(const void* p);
+
+// A program or shared object that is loaded.
+struct Module {
+  const void* id = nullptr;  // no other has it while this one is loaded
+  uintptr_t start = 0, end = 0;
+
+  bool contains(const void* address) const {
+    return reinterpret_cast<uintptr_t>(address) - start < end - start;
+  }
+};
+// In which this code or data lies, and which is not unloaded meanwhile; false: in none. Takes no
+// lock; some ten nanoseconds.
+bool find_module(const void* address, Module* module);
+// The dynamic linker, which loads all others; in a static program that is the program itself.
+Module loader_module();
+// Its name for others to find it by, or that of its file, without folders; cut to what fits, ended
+// by 0. Returns whether it is the program.
+bool module_name(const Module& module, char* name, size_t capacity);
 
 // Whether it can be called by names that Tally does not take. Called before libc_held_bytes.
 bool has_libc();

@@ -4,10 +4,13 @@
 #include "os/libc.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <malloc.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/math.h"
+#include "base/text.h"
 #include "os/os.h"
 
 extern "C" {
@@ -19,6 +22,9 @@ __attribute__((weak)) void* __libc_realloc(void*, size_t);
 // NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) void* __libc_memalign(size_t, size_t);
 __attribute__((weak)) extern void* __curbrk;
+// Exported by the dynamic linker.
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void __tls_get_addr();
 }
 
 namespace tally::core::os {
@@ -80,6 +86,56 @@ size_t libc_usable_size(const void* p) {
   if (!header_of(p, &header)) return 0;
   size_t size = header.size_and_flags & ~kFlags;
   return size - ((header.size_and_flags & kMmapped) != 0 ? 2 : 1) * sizeof(size_t);
+}
+
+bool find_module(const void* address, Module* module) {
+  dl_find_object found;
+  if (_dl_find_object(const_cast<void*>(address), &found) != 0) return false;
+  *module = {found.dlfo_link_map, core::address(found.dlfo_map_start),
+             core::address(found.dlfo_map_end)};
+  return true;
+}
+
+Module loader_module() {
+  Module module;
+  find_module(reinterpret_cast<const void*>(&__tls_get_addr), &module);
+  return module;
+}
+
+namespace {
+
+// DT_SONAME; nullptr if it has none. The linker may or may not have added the module's address to
+// the pointers in its dynamic section.
+const char* soname_of(const Module& module, const link_map* map) {
+  uintptr_t strings = 0, offset = 0;
+  bool has_name = false;
+  for (const ElfW(Dyn)* entry = map->l_ld; entry != nullptr && entry->d_tag != DT_NULL; ++entry) {
+    if (entry->d_tag == DT_STRTAB) strings = entry->d_un.d_ptr;
+    if (entry->d_tag != DT_SONAME) continue;
+    has_name = true;
+    offset = entry->d_un.d_val;
+  }
+  if (strings < module.start) strings += map->l_addr;
+  uintptr_t name = strings + offset;
+  bool is_inside = strings >= module.start && name >= strings && name < module.end;
+  return has_name && is_inside ? reinterpret_cast<const char*>(name) : nullptr;
+}
+
+}  // namespace
+
+bool module_name(const Module& module, char* name, size_t capacity) {
+  const auto* map = static_cast<const link_map*>(module.id);
+  if (map->l_name == nullptr || *map->l_name == 0) {
+    program_name(name, capacity);
+    return true;
+  }
+  const char* whole = soname_of(module, map);
+  if (whole == nullptr || *whole == 0) whole = map->l_name;
+  const char* slash = strrchr(whole, '/');
+  TextWriter out(name, capacity - 1);
+  out.put(slash == nullptr ? whole : slash + 1);
+  name[out.used()] = 0;
+  return false;
 }
 
 namespace {

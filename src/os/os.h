@@ -55,6 +55,8 @@ uint64_t now_ns(Clock clock);
 // True if the program runs with more rights than its caller: the environment is not to be trusted.
 bool is_secure();
 const char* const* environment();
+// Of the program's file, without folders; cut to what fits, ended by 0.
+void program_name(char* name, size_t capacity);
 [[noreturn]] void abort_process();
 // At once: nothing that is registered for the end runs.
 [[noreturn]] void exit_process(int status);
@@ -87,6 +89,9 @@ FileId file_id(int fd);
 int last_error();  // of the last failed write_all, replace_file or on_signal on this thread
 const char* error_text(int error);
 
+// The whole of a file, ended by 0: its length, or -errno; what does not fit is EFBIG.
+long read_file(const char* path, char* text, size_t capacity);
+
 // ---- Threads.
 
 void futex_wait(std::atomic<uint32_t>* word, uint32_t expected);
@@ -96,6 +101,9 @@ void futex_wait_ms(std::atomic<uint32_t>* word, uint32_t expected, uint32_t ms);
 void futex_wake_all(std::atomic<uint32_t>* word);
 void sleep_ms(uint32_t ms);
 void cpu_relax();
+// Of the running thread as the kernel has it, ended and filled up by 0.
+inline constexpr size_t kThreadNameBytes = 16;
+void thread_name(char (&name)[kThreadNameBytes]);
 // Once per process, before the first call of arm_thread_exit: `hook` runs on each armed thread as
 // late in its end as can be had. Through libc.
 bool set_thread_exit_hook(void (*hook)());

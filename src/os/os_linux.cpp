@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/prctl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -205,22 +206,23 @@ size_t resident_in(const void* p, size_t bytes) {
   return resident;
 }
 
-namespace {
-
-// The whole of a small file, ended by 0. False: there is none.
-bool read_file(const char* path, char* text, size_t capacity) {
-  long fd = open_file(path, O_RDONLY);
-  if (failed(fd)) return false;
+// The last byte shows whether there was more.
+long read_file(const char* path, char* text, size_t capacity) {
+  long fd = open_file(path, O_RDONLY | O_NONBLOCK);
+  if (failed(fd)) return fd;
   size_t used = 0;
   long got = 1;
-  while (got > 0 && used < capacity - 1) {
-    got = system_call(__NR_read, fd, as_long(text + used), static_cast<long>(capacity - 1 - used));
+  while ((got > 0 || got == -EINTR) && used < capacity) {
+    got = system_call(__NR_read, fd, as_long(text + used), static_cast<long>(capacity - used));
     if (got > 0) used += static_cast<size_t>(got);
   }
   close_file(fd);
-  text[used] = 0;
-  return true;
+  text[min_of(used, capacity - 1)] = 0;
+  if (failed(got)) return got;
+  return used == capacity ? -EFBIG : static_cast<long>(used);
 }
+
+namespace {
 
 // The least limit of a cgroup and those above it. `path` is changed.
 uint64_t least_limit(const char* mount, const char* file, char* path, uint64_t least) {
@@ -230,7 +232,7 @@ uint64_t least_limit(const char* mount, const char* file, char* path, uint64_t l
     out.put(mount).put(path).put(file);
     name[out.used()] = 0;
     uint64_t limit = 0;
-    if (out.used() == out.length() && read_file(name, text, sizeof text) && text[0] >= '0' &&
+    if (out.used() == out.length() && read_file(name, text, sizeof text) > 0 && text[0] >= '0' &&
         text[0] <= '9') {
       for (const char* at = text; *at >= '0' && *at <= '9'; ++at) {
         limit = limit * 10 + static_cast<uint64_t>(*at - '0');
@@ -251,7 +253,8 @@ uint64_t memory_bytes(bool* of_cgroup) {
   const uint64_t machine = uint64_t{info.totalram} * info.mem_unit;
   uint64_t least = machine;
   char groups[4096];
-  if (!read_file("/proc/self/cgroup", groups, sizeof groups)) groups[0] = 0;
+  long length = read_file("/proc/self/cgroup", groups, sizeof groups);
+  if (length < 0 && length != -EFBIG) groups[0] = 0;
   // Lines are "0::/path", or of version 1 "7:memory:/path".
   for (char* line = groups; *line != 0;) {
     char* end = line + strcspn(line, "\n");
@@ -298,6 +301,27 @@ uint64_t now_ms() {
   last_ms.store(ms, std::memory_order_relaxed);
   last_count.store(count, std::memory_order_release);
   return ms;
+}
+
+void program_name(char* name, size_t capacity) {
+  // The kernel's answer first: AT_EXECFN is a script's where one was started.
+  char path[4096];
+  long length = system_call(__NR_readlinkat, AT_FDCWD, as_long("/proc/self/exe"), as_long(path),
+                            sizeof path - 1);
+  const char* whole = path;
+  if (failed(length)) {
+    whole = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+    if (whole == nullptr) whole = "";
+  } else {
+    path[length] = 0;
+    constexpr size_t kGone = sizeof " (deleted)" - 1;
+    char* gone = path + length - min_of(kGone, static_cast<size_t>(length));
+    if (strcmp(gone, " (deleted)") == 0) *gone = 0;
+  }
+  const char* slash = strrchr(whole, '/');
+  TextWriter out(name, capacity - 1);
+  out.put(slash == nullptr ? whole : slash + 1);
+  name[out.used()] = 0;
 }
 
 bool is_secure() { return getauxval(AT_SECURE) != 0; }
@@ -426,6 +450,13 @@ void futex_wake_all(std::atomic<uint32_t>* word) {
 void sleep_ms(uint32_t ms) {
   std::atomic<uint32_t> nothing{0};
   futex_wait_ms(&nothing, 0, ms);
+}
+
+void thread_name(char (&name)[kThreadNameBytes]) {
+  memset(name, 0, sizeof name);
+  system_call(__NR_prctl, PR_GET_NAME, as_long(name));
+  size_t length = strnlen(name, sizeof name - 1);
+  memset(name + length, 0, sizeof name - length);
 }
 
 void cpu_relax() {

@@ -34,6 +34,7 @@ constexpr size_t kMemoryBytes = core::round_up(sizeof(Memory), 65536);  // whate
 
 constinit File g_file;
 constinit Memory* g_memory = nullptr;
+constinit core::SnapshotSpace g_space;
 constinit Names g_names;
 constinit uint64_t g_frames = 0, g_points = 0, g_minutes = 0;
 constinit uint64_t g_minute_ns = 0;  // uptime of the last of those
@@ -138,7 +139,8 @@ int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, 
   head->ledger = ledger_of(snapshot);
   head->ledger.rss = resident.all;
   head->ledger.shared = resident.shared;
-  head->ledger.recorder = os::resident_in(g_memory, kMemoryBytes);
+  head->ledger.recorder =
+      os::resident_in(g_memory, kMemoryBytes) + os::resident_in(g_space.start, g_space.bytes);
   auto* ranges = reinterpret_cast<core::Stretch*>(end);
   static_assert(sizeof(core::Stretch) == sizeof(Range));
   core::Stretches stretches(ranges, kRangesMax);
@@ -161,11 +163,10 @@ int write_all(bool is_last) {
   const uint64_t begun = os::now_ns(os::Clock::kUptime);
   // Before the walk, which takes memory for itself.
   const os::Resident resident = os::resident();
-  tally_snapshot_t* snapshot = core::take_snapshot();
+  const tally_snapshot_t* snapshot = core::take_snapshot_in(&g_space);
   if (snapshot == nullptr) return 0;  // the next time, perhaps
   Point point;
   int error = write_frame(*snapshot, resident, begun, is_last, &point);
-  core::free_snapshot(snapshot);
   return error != 0 ? error : write_points(&point, frame()->uptime);
 }
 

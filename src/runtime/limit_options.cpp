@@ -19,6 +19,8 @@ constinit Text g_limit = {"", 0};
 constinit Text g_limits = {"", 0};
 constinit Text g_faults = {"", 0};
 
+constexpr char kOwnAccepts[] = "a tag of the program's, for /tally is Tally's own";
+
 struct Limits {
   uint64_t soft = Account::kNoLimit;
   uint64_t hard = Account::kNoLimit;
@@ -82,11 +84,9 @@ const char* tag_for(Text name, Tag** tag, bool* is_new) {
     *is_new = lookup_tag(path, &id) != 0;
     error = create_tag(path, &id);
   }
-  if (error == ENAMETOOLONG) return "a tag's path of at most 255 bytes, its first / included";
-  if (error == EINVAL) return "a tag's path, as cache/blocks, without an empty name";
-  if (error != 0) return "fewer tags, or more memory";
+  if (error != 0) return expected_path(error);
   *tag = find_tag(id);
-  return id == kOwnTag ? "a tag of the program's, for /tally is Tally's own" : nullptr;
+  return id == kOwnTag ? kOwnAccepts : nullptr;
 }
 
 // "0.001": of 2^64 so many.
@@ -216,6 +216,13 @@ void apply_faults() {
 }
 
 }  // namespace
+
+const char* expected_path(int error) {
+  if (error == ENAMETOOLONG) return "a tag's path of at most 255 bytes, its first / included";
+  if (error == EINVAL) return "a tag's path, as cache/blocks, without an empty name";
+  if (error == EPERM) return kOwnAccepts;
+  return "fewer tags, or more memory";
+}
 
 bool set_limit_option(Text value) {
   Limits limits;

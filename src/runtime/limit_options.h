@@ -17,6 +17,9 @@ bool set_limit_option(Text value);
 bool set_limits_option(Text value);
 bool set_fault_option(Text value);
 
+// What was expected where a tag's path gave this errno.
+const char* expected_path(int error);
+
 // When all options are read: makes the tags, and sets what was asked for.
 void apply_limits();
 

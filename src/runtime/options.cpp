@@ -117,6 +117,21 @@ bool set_report(Text value) {
   return true;
 }
 
+bool set_tag_by(Text value) {
+  if (value.is("none")) {
+    options.tag_by = TagBy::kNone;
+  } else if (value.is("module")) {
+    options.tag_by = TagBy::kModule;
+  } else if (value.is("thread")) {
+    options.tag_by = TagBy::kThread;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool set_tags(Text value) { return copy_path(value, options.tags_path); }
+
 bool set_thp(Text value) {
   if (value.is("never")) {
     options.thp = HugePages::kNever;
@@ -152,6 +167,8 @@ constexpr Option kOptions[] = {
     {"record_ms", set_record_ms, "milliseconds, 0 to 3600000"},
     {"report", set_report, "0, 1, or a path, in which %p is the process id"},
     {"reserve", set_reserve, "a size, such as 64K, at most 1G"},
+    {"tag_by", set_tag_by, "module, thread or none"},
+    {"tags", set_tags, "the path of a file, of at most 511 bytes"},
     {"thp", set_thp, "never, auto or always"},
 };
 

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/options.h"
 #include "base/text.h"
+#include "heap/callers.h"
 #include "heap/thread.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
@@ -14,6 +15,7 @@
 #include "runtime/parse.h"
 #include "runtime/recorder.h"
 #include "runtime/report.h"
+#include "runtime/tag_options.h"
 
 namespace tally::core {
 namespace {
@@ -87,10 +89,23 @@ void choose_backend() {
   complain("TALLY_BACKEND=", {backend->name, strlen(backend->name)}, reason);
 }
 
+// The rule of tags is to hold from the first block. Where that is before libc has the environment,
+// it holds from the constructor on.
+constinit bool g_has_options = false;
+
+void have_options() {
+  if (g_has_options || os::environment() == nullptr) return;
+  g_has_options = true;
+  read_options();
+  start_tag_rule();
+}
+
 // 101 is the first priority that is not the implementation's: options hold before other
 // constructors run.
 __attribute__((constructor(101))) void on_load() {
-  read_options();
+  have_options();
+  if (options.tag_by != TagBy::kNone) tls.heap = &empty_heap;  // what is at hand may be the root's
+  if (is_by_module()) check_by_module();
   choose_backend();
   apply_limits();
   if (options.abort_conf && has_complained()) os::exit_process(kExConfig);
@@ -108,6 +123,7 @@ __attribute__((destructor(101))) void on_unload() {
 }  // namespace
 
 void on_first_use() {
+  have_options();
   start_threads();
   register_fork_handlers();
 }

@@ -53,6 +53,7 @@ class Look {
       dirty_.add(start + offset, (first + count) * kSlotBytes - offset, step_);
       rest &= count == kSlotsPerChunk ? 0 : ~(((uint64_t{1} << count) - 1) << first);
     }
+    if (chunk->large_blocks.load(std::memory_order_relaxed) == 0) return;
     for (unsigned i = 1; i < kSlotsPerChunk; ++i) {
       const Slab& slab = chunk->slabs[i];
       Binding what = Binding::unpack(slab.binding.load(std::memory_order_acquire));

@@ -21,6 +21,22 @@ struct ClassSums {
   uint64_t in_slabs;  // blocks that are not free in their slab
   uint64_t in_hand;   // of those, not allocated: in a heap
   uint64_t capacity;  // blocks that committed memory has room for
+
+  // Slabs and heaps are read at different moments, so the difference needs bounds while threads
+  // run.
+  uint64_t live() const {
+    uint64_t live = in_slabs > in_hand ? in_slabs - in_hand : 0;
+    return live < capacity ? live : capacity;
+  }
+  void add_slab(uint32_t used, uint32_t room, uint32_t /*bytes*/, uint32_t /*size*/) {
+    in_slabs += used;
+    capacity += room;
+  }
+  void add_heap(uint64_t hand, uint64_t /*allocs*/, uint64_t /*requested*/) { in_hand += hand; }
+};
+
+// And what a snapshot tells besides.
+struct ClassDetails : ClassSums {
   uint64_t footprint;
   uint64_t allocs;
   uint64_t requested;
@@ -30,51 +46,117 @@ struct ClassSums {
   uint32_t sparse;
   uint32_t fill[TALLY_FILL_STEPS];
 
-  // Slabs and heaps are read at different moments, so the difference needs bounds while threads
-  // run.
-  uint64_t live() const {
-    uint64_t live = in_slabs > in_hand ? in_slabs - in_hand : 0;
-    return live < capacity ? live : capacity;
+  void add_slab(uint32_t used, uint32_t room, uint32_t bytes, uint32_t size) {
+    ClassSums::add_slab(used, room, bytes, size);
+    footprint += bytes;
+    ++slabs;
+    if (used == 0) {
+      ++fill[0];
+      empty_bytes += bytes;
+      return;
+    }
+    ++fill[used >= room ? TALLY_FILL_STEPS - 1 : used * TALLY_FILL_STEPS / room];
+    if (used > room / 4) return;
+    ++sparse;
+    sparse_free += uint64_t{room - used} * size;
+  }
+  void add_heap(uint64_t hand, uint64_t of_allocs, uint64_t of_requested) {
+    ClassSums::add_heap(hand, of_allocs, of_requested);
+    allocs += of_allocs;
+    requested += of_requested;
   }
 };
 
+// Of a tag, and perhaps those below it.
+struct TagTotals {
+  uint64_t allocs;
+  uint64_t requested;
+};
 struct TagSums {
   ClassSums classes[kClasses];
-  uint64_t past_allocs;  // of heaps that are gone
-  uint64_t past_requested;
+  TagTotals tag;
+
+  ClassSums* of(unsigned c) { return &classes[c]; }
+  const ClassSums* find(unsigned c) const { return &classes[c]; }
+  ClassSums* find(unsigned c) { return &classes[c]; }
+  TagTotals* totals() { return &tag; }
+  const TagTotals* totals() const { return &tag; }
 };
 
-void add(ClassSums* sums, const Slab& slab, unsigned c) {
+// Of all tags at once. A tag has few of the classes, so that there is a row only for those of which
+// it has a slab.
+class Sums {
+ public:
+  struct OfTag {
+    TagTotals totals;
+    uint32_t rows[kClasses];  // from 1; 0: none
+  };
+  struct Memory {
+    OfTag* tags;
+    size_t tag_count;
+    ClassDetails* rows;
+    size_t row_most;
+  };
+  explicit Sums(const Memory& memory) : memory_(memory) { clear(); }
+
+  void clear() {
+    memset(memory_.tags, 0, memory_.tag_count * sizeof(OfTag));
+    row_count_ = 0;
+  }
+  // As a pointer to TagSums.
+  class Of {
+   public:
+    Of(Sums* all, OfTag* tag) : all_(all), tag_(tag) {}
+    explicit operator bool() const { return tag_ != nullptr; }
+    const Of* operator->() const { return this; }
+    TagTotals* totals() const { return &tag_->totals; }
+    ClassDetails* of(unsigned c) const { return all_->row(&tag_->rows[c]); }
+    ClassDetails* find(unsigned c) const {
+      const uint32_t row = tag_->rows[c];
+      return row == 0 ? nullptr : &all_->memory_.rows[row - 1];
+    }
+
+   private:
+    Sums* all_;
+    OfTag* tag_;
+  };
+  Of of(uint32_t id) { return {this, id < memory_.tag_count ? &memory_.tags[id] : nullptr}; }
+
+ private:
+  // nullptr: there came to be more than there was room for, since.
+  ClassDetails* row(uint32_t* index) {
+    if (*index == 0) {
+      if (row_count_ == memory_.row_most) return nullptr;
+      memory_.rows[row_count_] = {};
+      *index = ++row_count_;
+    }
+    return &memory_.rows[*index - 1];
+  }
+
+  Memory memory_;
+  uint32_t row_count_ = 0;
+};
+
+template <class Class>
+void add(Class* sums, const Slab& slab, unsigned c) {
   const uint32_t out = slab.level.out(), remote = slab.remote.count();
   const auto bytes = static_cast<uint32_t>(slab.bytes.load(std::memory_order_relaxed));
   const auto size = static_cast<uint32_t>(class_size(c));
-  const uint32_t capacity = bytes / size;
-  const uint32_t used = out > remote ? out - remote : 0;
-  sums->in_slabs += used;
-  sums->capacity += capacity;
-  sums->footprint += bytes;
-  ++sums->slabs;
-  const uint32_t step =
-      used >= capacity ? TALLY_FILL_STEPS - 1 : used * TALLY_FILL_STEPS / capacity;
-  ++sums->fill[used == 0 ? 0 : step];
-  if (used == 0) {
-    sums->empty_bytes += bytes;
-  } else if (used <= capacity / 4) {
-    ++sums->sparse;
-    sums->sparse_free += uint64_t{capacity - used} * size;
-  }
+  if (sums != nullptr) sums->add_slab(out > remote ? out - remote : 0, bytes / size, bytes, size);
 }
 
-void add(TagSums* sums, const Heap& heap) {
+template <class SumsOfTag>
+void add(SumsOfTag sums, const Heap& heap) {
   for (unsigned c = 0; c < kClasses; ++c) {
-    uint64_t allocs = heap.classes[c].allocs.get();
-    uint64_t handed = heap.classes[c].handed.get();
-    uint64_t returns = heap.store[c].returns_count.get();
-    if (handed == 0 && returns == 0) continue;
-    ClassSums& of = sums->classes[c];
-    of.in_hand += (handed > allocs ? handed - allocs : 0) + returns;
-    of.allocs += allocs;
-    of.requested += heap.classes[c].requested.get();
+    const uint64_t allocs = heap.classes[c].allocs.get();
+    const uint64_t handed = heap.classes[c].handed.get();
+    const uint64_t requested = heap.classes[c].requested.get();
+    sums->totals()->allocs += allocs;
+    sums->totals()->requested += requested;
+    auto* of = sums->find(c);
+    if (of == nullptr) continue;
+    of->add_heap((handed > allocs ? handed - allocs : 0) + heap.store[c].returns_count.get(),
+                 allocs, requested);
   }
 }
 
@@ -87,42 +169,49 @@ void walk(Clear&& clear, SumsOf&& sums_of) {
   for (int i = 0; i < kReadings; ++i) {
     uint64_t moves = heap_moves.ended();
     if (i != 0) clear();
+    const Chunk* next;
     for (const Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
-         chunk = chunk->next_chunk) {
-      for (const Slab& slab : chunk->slabs) {
+         chunk = next) {
+      next = chunk->next_chunk;
+      // The next chunk's descriptors are far away, and in no cache.
+      const Chunk* ahead = next != nullptr ? next : chunk;
+      for (unsigned slot = 0; slot < kSlotsPerChunk; ++slot) {
+        __builtin_prefetch(&ahead->slabs[slot]);
+        __builtin_prefetch(&ahead->slabs[slot].remote);
+        const Slab& slab = chunk->slabs[slot];
         Binding what = Binding::unpack(slab.binding.load(std::memory_order_acquire));
         if (what.kind != SlabKind::kBlocks) continue;
-        if (TagSums* sums = sums_of(what.tag)) {
-          add(&sums->classes[what.size_class], slab, what.size_class);
-        }
+        if (auto sums = sums_of(what.tag)) add(sums->of(what.size_class), slab, what.size_class);
       }
     }
     for (const Heap* heap = all_heaps.load(std::memory_order_acquire); heap != nullptr;
          heap = heap->next_heap) {
       const Tag* tag = heap->tag.load(std::memory_order_acquire);
       if (tag == nullptr) continue;
-      if (TagSums* sums = sums_of(tag->id)) add(sums, *heap);
+      if (auto sums = sums_of(tag->id)) add(sums, *heap);
     }
     for (uint32_t id = 0; id < tag_limit(); ++id) {
       const Tag* tag = find_tag(id);
-      TagSums* sums = tag == nullptr ? nullptr : sums_of(id);
-      if (sums == nullptr) continue;
-      sums->past_allocs += tag->past_allocs.load(std::memory_order_relaxed);
-      sums->past_requested += tag->past_requested.load(std::memory_order_relaxed);
+      if (tag == nullptr) continue;
+      if (auto sums = sums_of(id)) {
+        sums->totals()->allocs += tag->past_allocs.load(std::memory_order_relaxed);
+        sums->totals()->requested += tag->past_requested.load(std::memory_order_relaxed);
+      }
     }
     if (heap_moves.none_since(moves)) return;
   }
 }
 
-void add(tally_counts* counts, const TagSums& sums) {
+template <class SumsOfTag>
+void add(tally_counts* counts, SumsOfTag sums) {
   for (unsigned c = 0; c < kClasses; ++c) {
-    counts->live_blocks += sums.classes[c].live();
-    counts->live_bytes += sums.classes[c].live() * class_size(c);
-    counts->alloc_count += sums.classes[c].allocs;
-    counts->requested_bytes += sums.classes[c].requested;
+    const auto* of = sums->find(c);
+    if (of == nullptr) continue;
+    counts->live_blocks += of->live();
+    counts->live_bytes += of->live() * class_size(c);
   }
-  counts->alloc_count += sums.past_allocs;
-  counts->requested_bytes += sums.past_requested;
+  counts->alloc_count += sums->totals()->allocs;
+  counts->requested_bytes += sums->totals()->requested;
 }
 
 // What the tag counts by itself.
@@ -152,7 +241,8 @@ void settle(tally_counts* counts) {
 }
 
 // The tag alone.
-tally_counts counts_of(const Tag& tag, const TagSums& sums) {
+template <class SumsOfTag>
+tally_counts counts_of(const Tag& tag, SumsOfTag sums) {
   tally_counts counts = {};
   add(&counts, sums);
   add(&counts, tag);
@@ -207,18 +297,22 @@ void describe(const Tag& tag, tally_stats_t* row) {
 }
 
 // ---- Snapshots: one mapping that holds the struct, its rows, its names, and while it is made the
-// sums.
+// sums. Of most of its addresses nothing is ever touched.
 
 struct Layout {
-  size_t tags;
-  size_t at_rows, at_classes, at_names, at_sums, bytes;
+  size_t tags, classes;
+  size_t at_rows, at_classes, at_names, at_sums, at_details, bytes;
 
-  explicit Layout(size_t tag_count) : tags(tag_count) {
+  // A class of a tag has a slab at least; there may be some more of them by the time that the walk
+  // comes there.
+  Layout(size_t tag_count, size_t slabs)
+      : tags(tag_count), classes(min_of(tag_count * kClasses, slabs + kSlotsPerChunk)) {
     at_rows = round_up(sizeof(Mapped), 64);
     at_classes = at_rows + tags * sizeof(tally_stats_t);
-    at_names = at_classes + tags * kClasses * sizeof(tally_class_stats_t);
+    at_names = at_classes + classes * sizeof(tally_class_stats_t);
     at_sums = round_up(at_names + tags * (TALLY_TAG_PATH_MAX + 1), 64);
-    bytes = round_up(at_sums + tags * sizeof(TagSums), os::page_size());
+    at_details = round_up(at_sums + tags * sizeof(Sums::OfTag), 64);
+    bytes = round_up(at_details + classes * sizeof(ClassDetails), os::page_size());
   }
 
   struct Mapped {
@@ -266,11 +360,12 @@ void set_totals(tally_stats_t* rows, size_t count) {
 }
 
 // Returns how many there are.
-size_t fill_classes(const TagSums& sums, uint32_t tag, tally_class_stats_t* rows) {
+size_t fill_classes(Sums::Of sums, uint32_t tag, tally_class_stats_t* rows) {
   size_t count = 0;
   for (unsigned c = 0; c < kClasses; ++c) {
-    const ClassSums& of = sums.classes[c];
-    if (of.slabs == 0) continue;
+    const ClassDetails* found = sums->find(c);
+    if (found == nullptr) continue;
+    const ClassDetails& of = *found;
     tally_class_stats_t& row = rows[count++];
     row = {.tag = tag,
            .block_size = static_cast<uint32_t>(class_size(c)),
@@ -306,9 +401,9 @@ int stats_of(uint32_t id, tally_stats_t* stats) {
        });
   tally_stats_t row = {};
   describe(*tag, &row);
-  row.own = counts_of(*tag, own);
+  row.own = counts_of(*tag, &own);
   row.total = row.own;
-  add(&row.total, below);
+  add(&row.total, &below);
   for (uint32_t i = 0; i < tag_limit(); ++i) {
     const Tag* of = find_tag(i);
     if (of != nullptr && of != tag && is_within(of, tag)) add(&row.total, *of);
@@ -340,20 +435,22 @@ uint64_t trimmable_bytes(uint32_t id) {
   return bytes;
 }
 
-tally_snapshot_t* take_snapshot() {
-  TagReader reader;
-  Layout layout(tag_limit());
-  char* base = static_cast<char*>(os::map(layout.bytes, os::page_size()));
-  if (base == nullptr) return nullptr;
+namespace {
+
+// `base` has room for the layout, and may hold anything. A TagReader exists.
+tally_snapshot_t* take_snapshot_at(char* base, const Layout& layout) {
   auto* mapped = reinterpret_cast<Layout::Mapped*>(base);
   auto* rows = reinterpret_cast<tally_stats_t*>(base + layout.at_rows);
   auto* classes = reinterpret_cast<tally_class_stats_t*>(base + layout.at_classes);
   char* names = base + layout.at_names;
-  auto* sums = reinterpret_cast<TagSums*>(base + layout.at_sums);
-  walk([&] { memset(sums, 0, layout.tags * sizeof(TagSums)); },
-       [&](uint32_t id) { return id < layout.tags ? &sums[id] : nullptr; });
+  Sums sums({.tags = reinterpret_cast<Sums::OfTag*>(base + layout.at_sums),
+             .tag_count = layout.tags,
+             .rows = reinterpret_cast<ClassDetails*>(base + layout.at_details),
+             .row_most = layout.classes});
+  walk([&] { sums.clear(); }, [&](uint32_t id) { return sums.of(id); });
 
   tally_snapshot_t& snapshot = mapped->snapshot;
+  snapshot = {};
   mapped->bytes = layout.bytes;
   snapshot.size = sizeof snapshot;
   snapshot.version = TALLY_STATS_VERSION;
@@ -367,11 +464,13 @@ tally_snapshot_t* take_snapshot() {
     if (tag == nullptr) continue;
     tally_stats_t& row = rows[snapshot.tag_count++];
     describe(*tag, &row);
-    row.own = counts_of(*tag, sums[id]);
+    row.own = counts_of(*tag, sums.of(id));
     // A copy, as the tag may go while the snapshot stays.
-    memcpy(names, tag->name, min_of(tag->name_length, TALLY_TAG_PATH_MAX));
+    const size_t length = min_of(tag->name_length, TALLY_TAG_PATH_MAX);
+    memcpy(names, tag->name, length);
+    names[length] = 0;
     row.name = names;
-    names += TALLY_TAG_PATH_MAX + 1;
+    names += length + 1;
     snapshot.process.live_bytes += row.own.live_bytes;
     snapshot.process.footprint_bytes += row.own.footprint_bytes;
   }
@@ -379,7 +478,7 @@ tally_snapshot_t* take_snapshot() {
   set_totals(rows, snapshot.tag_count);
   for (size_t i = 0; i < snapshot.tag_count; ++i) {
     snapshot.class_count +=
-        fill_classes(sums[rows[i].id], rows[i].id, classes + snapshot.class_count);
+        fill_classes(sums.of(rows[i].id), rows[i].id, classes + snapshot.class_count);
   }
   snapshot.process.rss_bytes = os::resident().all;
   snapshot.process.mapped_bytes = backend::held_bytes();
@@ -389,6 +488,31 @@ tally_snapshot_t* take_snapshot() {
   snapshot.process.backend_chunks = chunk_count();
   snapshot.process.backend_surplus_bytes = backend::surplus_bytes();
   return &snapshot;
+}
+
+Layout layout_now() { return {tag_limit(), chunk_count() * kSlotsPerChunk}; }
+
+}  // namespace
+
+tally_snapshot_t* take_snapshot() {
+  TagReader reader;
+  const Layout layout = layout_now();
+  auto* base = static_cast<char*>(os::map(layout.bytes, os::page_size()));
+  return base == nullptr ? nullptr : take_snapshot_at(base, layout);
+}
+
+const tally_snapshot_t* take_snapshot_in(SnapshotSpace* space) {
+  TagReader reader;
+  const Layout layout = layout_now();
+  if (space->bytes < layout.bytes) {
+    // Some more at once, as tags come one by one; of what is never used only addresses are lost.
+    const size_t bytes = round_up(layout.bytes + layout.bytes / 2, os::page_size());
+    void* larger = meta::map(bytes);
+    if (larger == nullptr) return nullptr;
+    if (space->start != nullptr) meta::unmap(space->start, space->bytes);
+    *space = {static_cast<char*>(larger), bytes};
+  }
+  return take_snapshot_at(space->start, layout);
 }
 
 void free_snapshot(tally_snapshot_t* snapshot) {

@@ -2,6 +2,8 @@
 // heap/heap.h for the equations that the sums rest on.
 #pragma once
 
+#include <cstddef>
+
 #include "tally/tally.h"
 
 namespace tally::core {
@@ -13,6 +15,13 @@ int stats_of(uint32_t tag, tally_stats_t* stats);
 uint64_t trimmable_bytes(uint32_t tag);
 // Mapped for itself alone; nullptr: no memory.
 tally_snapshot_t* take_snapshot();
+// Memory that is kept from one snapshot to the next: to take it anew would cost more than the walk.
+struct SnapshotSpace {
+  char* start = nullptr;
+  size_t bytes = 0;
+};
+// There, where it stays until the next. nullptr: no memory.
+const tally_snapshot_t* take_snapshot_in(SnapshotSpace* space);
 void free_snapshot(tally_snapshot_t* snapshot);
 
 }  // namespace tally::core

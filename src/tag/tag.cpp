@@ -301,24 +301,54 @@ void Tag::unreserve(size_t bytes) {
 Tag* root_tag() { return &g_root; }
 uint32_t tag_limit() { return g_limit.load(std::memory_order_acquire); }
 
+namespace {
+
+// The tag and its parents, or none of them: *tag is then as before.
+int make(Path path, Tag** tag) {
+  reap_retired(16);
+  const Tag* had = nearest(path)->nearest_live();
+  int error = create(path, tag);
+  if (error == 0) return 0;
+  // The parents that it made, or revived, go again.
+  for (Tag* made = nearest(path); made != had; made = made->parent()) {
+    if (made->is_live()) retire(made);
+  }
+  return error;
+}
+
+}  // namespace
+
 int create_tag(const char* path, uint32_t* id) {
   char buffer[TALLY_TAG_PATH_MAX + 1];
   Path normal;
   if (int error = normalise(path, buffer, &normal)) return error;
   LockGuard guard(tags_lock);
-  reap_retired(16);
-  const Tag* had = nearest(normal)->nearest_live();
   Tag* tag;
-  int error = create(normal, &tag);
-  if (error == 0) {
-    *id = tag->id;
-  } else {
-    // The parents that it made, or revived, go again.
-    for (Tag* made = nearest(normal); made != had; made = made->parent()) {
-      if (made->is_live()) retire(made);
-    }
-  }
+  int error = make(normal, &tag);
+  if (error == 0) *id = tag->id;
   return error;
+}
+
+int check_tag_path(const char* path) {
+  char buffer[TALLY_TAG_PATH_MAX + 1];
+  Path normal;
+  if (int error = normalise(path, buffer, &normal)) return error;
+  Path own = {g_own.name, g_own.name_length};
+  bool is_own = normal.length >= own.length && memcmp(normal.text, own.text, own.length) == 0 &&
+                (normal.length == own.length || normal.text[own.length] == '/');
+  return is_own ? EPERM : 0;
+}
+
+Tag* tag_at_or_above(const char* path) {
+  char buffer[TALLY_TAG_PATH_MAX + 1];
+  Path normal;
+  if (normalise(path, buffer, &normal) != 0) return &g_root;
+  LockGuard guard(tags_lock);
+  Tag* tag = nearest(normal);
+  // What was retired is not revived by those who did not name it.
+  if (!tag->is_live()) return tag->nearest_live();
+  make(normal, &tag);
+  return tag;
 }
 
 int lookup_tag(const char* path, uint32_t* id) {

@@ -138,6 +138,12 @@ int create_tag(const char* path, uint32_t* id);
 int lookup_tag(const char* path, uint32_t* id);
 int retire_tag(uint32_t id);
 
+// Whether create_tag would take the path; an errno, or 0. EPERM: that is Tally's own.
+int check_tag_path(const char* path);
+// The tag of a path that check_tag_path takes, made if there is none. Where it is retired, or
+// cannot be made, the nearest above it that takes new blocks. Who has a TagReader gets no other's.
+Tag* tag_at_or_above(const char* path);
+
 // One above the highest id ever given out.
 uint32_t tag_limit();
 

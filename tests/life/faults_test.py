@@ -10,10 +10,10 @@ LIBRARY = sys.argv[2] if len(sys.argv) > 2 else None
 SIZES = [24, 1000, 5000, 40000, 300000, 5 << 20]
 
 
-def run(fault, how, tag="f/below", size=24, count=100):
+def run(fault, how, tag="f/below", size=24, count=100, **more):
     """The numbers of the allocations that failed, and how many did."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("TALLY")}
-    env["TALLY_FAULT"] = fault
+    env.update(TALLY_FAULT=fault, **more)
     if LIBRARY:
         env["LD_PRELOAD"] = LIBRARY
     done = subprocess.run([FAULTS, how, tag, str(size), str(count)], env=env, stdout=subprocess.PIPE,
@@ -109,6 +109,17 @@ def of_the_root():
     assert run("/:p=0.01:seed=7", "untagged", tag="/", count=0)[1] == 0
 
 
+def where_a_rule_decides():
+    """By module and by thread: of the tag that the rule names, and of no scope's."""
+    name = os.path.basename(FAULTS)
+    for by, tag in [("module", f"exe/{name}"), ("thread", f"thread/{name[:15]}")]:
+        env = {"TALLY_TAG_BY": by}
+        for fault, how, count in [(tag, "untagged", 100), ("f", "untagged", 0), ("f", "malloc", 100), ("f", "new", 100)]:
+            assert run(f"{fault}:above=1M", how, size=2 << 20, **env)[1] == count, f"{fault} {how} by {by}"
+        assert run("f:p=1", "malloc", **env)[1] == 100, by
+        assert run(f"{tag}:nth=5000", "untagged", count=6000, **env)[1] == 1, by
+
+
 def of_all_threads():
     assert run("f:nth=5000", "threads", count=8000)[1] == 1
     assert run("f:nth=8001", "threads", count=8000)[1] == 0
@@ -122,7 +133,7 @@ def the_new_handler():
 
 
 failed = False
-for case in [the_nth, the_first, growth, by_size, by_chance, whose, of_the_root, of_all_threads,
+for case in [the_nth, the_first, growth, by_size, by_chance, whose, of_the_root, where_a_rule_decides, of_all_threads,
              the_new_handler]:
     try:
         case()

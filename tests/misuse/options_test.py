@@ -10,7 +10,7 @@ QUIET, DOUBLE_FREE = sys.argv[1], sys.argv[2]
 LIBRARY = sys.argv[3] if len(sys.argv) > 3 else None
 
 KNOWN = ("unknown option (known: abort_conf, backend, check, dump_path, dump_signal, fault, limit, limits, log, "
-         "on_corruption, purge_ms, report, reserve, thp)")
+         "on_corruption, purge_ms, report, reserve, tag_by, tags, thp)")
 PURGE = "expected milliseconds, 0 to 3600000"
 CORRUPTION = "expected abort or report"
 BACKEND = "expected os, libc, jemalloc or mimalloc"
@@ -24,6 +24,9 @@ def missing(name, package, library):
 NO_JEMALLOC = missing("jemalloc", "libjemalloc2", "libjemalloc.so.2")
 NO_MIMALLOC = missing("mimalloc", "libmimalloc2.0", "libmimalloc.so.2")
 REPORT = "expected 0, 1, or a path, in which %p is the process id"
+BESIDE = "expected TALLY_TAG_BY=module or thread beside it"
+FILE = "expected the path of a file, of at most 511 bytes"
+UNREAD = "cannot be read, and no rule of it holds: "
 SIGNAL = "expected a signal, such as USR2 or 12"
 
 # The environment, and the lines that it must bring about.
@@ -75,6 +78,19 @@ CASES = [
     ({"TALLY_CONF": "foo:1", "TALLY_BAR": "2"}, [f"TALLY_CONF foo: {KNOWN}", f"TALLY_BAR: {KNOWN}"]),
     ({"TALLY_CONF": " purge_ms:10 , backend:os, "}, []),
     ({"TALLY_CONF": ""}, []),
+    ({"TALLY_TAG_BY": "module"}, []),
+    ({"TALLY_TAG_BY": "thread"}, []),
+    ({"TALLY_TAG_BY": "none"}, []),
+    ({"TALLY_TAG_BY": "library"}, ["TALLY_TAG_BY=library: expected module, thread or none"]),
+    ({"TALLY_CONF": "tag_by:"}, ["TALLY_CONF tag_by:: expected module, thread or none"]),
+    ({"TALLY_TAGS": "x", "TALLY_TAG_BY": "none"}, [f"TALLY_TAGS=x: {BESIDE}"]),
+    ({"TALLY_TAGS": "x"}, [f"TALLY_TAGS=x: {BESIDE}"]),
+    ({"TALLY_TAGS": ""}, [f"TALLY_TAGS=: {FILE}"]),
+    ({"TALLY_TAGS": "x" * 512}, [f"TALLY_TAGS={'x' * 195}: {FILE}"]),
+    ({"TALLY_TAGS": "/nonexistent", "TALLY_TAG_BY": "module"}, [f"TALLY_TAGS=/nonexistent: {UNREAD}No such file or directory"]),
+    ({"TALLY_TAGS": "/", "TALLY_CONF": "tag_by:thread"}, [f"TALLY_TAGS=/: {UNREAD}Is a directory"]),
+    ({"TALLY_TAGS": "/dev/zero", "TALLY_TAG_BY": "module"}, [f"TALLY_TAGS=/dev/zero: {UNREAD}File too large"]),
+    ({"TALLY_TAGS": "/dev/null", "TALLY_TAG_BY": "module"}, []),
 ]
 
 

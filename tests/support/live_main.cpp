@@ -10,7 +10,7 @@
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   char* from_new = new char;
-  const bool live = tally_is_live() && tally_tag_of(from_new) == TALLY_TAG_ROOT;
+  const bool live = tally_is_live() && tally_tag_of(from_new) != TALLY_TAG_NONE;
   delete from_new;
   if (!live) {
     std::fprintf(stderr, "malloc or operator new is not Tally's here\n");

@@ -49,6 +49,10 @@ def state(pid):
 
 
 class SuperviseTest(ToolTest):
+    def setUp(self):
+        super().setUp()
+        self.env["TALLY_RECORD"] = "0"
+
     def until(self, what, *args):
         """Waits until what(*args) is true."""
         end = time.monotonic() + 30
@@ -106,6 +110,51 @@ class Ends(SuperviseTest):
             out, err, status = self.call("run", "sh", "-c", f"ulimit -c 0; echo $$; kill -{int(number)} $$")
             self.assertEqual(status, -number)
             self.assertEqual(err.splitlines()[0], f"tally: process {out.strip()} was ended by {text}")
+
+
+class PostMortem(SuperviseTest):
+    """What a record that the library wrote makes of it; post_mortem_test.cpp has all else."""
+
+    def setUp(self):
+        super().setUp()
+        del self.env["TALLY_RECORD"]
+
+    def test_of_a_program_that_was_killed(self):
+        code = "\n".join(["import os, time", "held = []", "for _ in range(30): held.append(b'x' * (1 << 20)); "
+                          "time.sleep(0.05)", "print(os.getpid(), flush=True); os.kill(os.getpid(), 9)"])
+        out, err, status = self.call("run", "--option", "record_ms=100", sys.executable, "-c", code)
+        self.assertEqual(status, -signal.SIGKILL)
+        pid = out.strip()
+        path = f"/dev/shm/tally-{os.geteuid()}/{pid}.tally"
+        self.addCleanup(os.remove, path)
+        ended, as_of, heads, largest, *_, last = err.splitlines()
+        self.assertEqual(ended, f"tally: process {pid} was ended by SIGKILL (Killed)")
+        age, live = re.match(r"as of (\d+) ms before: RSS [0-9.]+ MiB = live blocks ([0-9.]+) MiB \+ ", as_of).groups()
+        self.assertLess(int(age), 600)
+        self.assertGreater(float(live), 20)
+        self.assertRegex(heads, r"^TAG +LIVE +FOOTPRINT +WITH ALL BELOW +GREW IN \d s$")
+        tag, live, mib, _, _, _, _, grew, unit = largest.split()
+        self.assertRegex(tag, "^/(lib|exe)/.*python")
+        self.assertGreater(float(live), 20)
+        self.assertEqual((mib, unit), ("MiB", "MiB"))
+        self.assertGreater(float(grew), 5)
+        self.assertEqual(last, f"its record is kept, and `tally stat {path}` tells more")
+
+    def test_without_a_record(self):
+        out, err, status = self.call("run", "--no-record", "sh", "-c", "echo $$; kill -9 $$")
+        self.assertEqual(status, -signal.SIGKILL)
+        self.assertEqual(err, f"tally: process {out.strip()} was ended by SIGKILL (Killed)\nno record of it: "
+                         f"/dev/shm/tally-{os.geteuid()}/{out.strip()}.tally: No such file or directory\n")
+
+    def test_without_room_for_one(self):
+        unshare = shutil.which("unshare")
+        shell = f"mount -t tmpfs -o nr_inodes=1 none /dev/shm && exec '{TALLY}' run sh -c 'echo $$; kill -9 $$'"
+        command = [unshare or "", "-m", "--propagation", "private", "sh", "-c"]
+        if not unshare or subprocess.run([*command, "true"], capture_output=True).returncode != 0:
+            self.skipTest("no mount namespaces here")
+        done = subprocess.run([*command, shell], env=self.env, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, -signal.SIGKILL)
+        self.assertRegex(done.stderr, rf"\nno record of it: /dev/shm/tally-\d+/{done.stdout.strip()}\.tally: .*\n$")
 
 
 class IsNotSeen(SuperviseTest):
@@ -211,6 +260,7 @@ class Terminal(SuperviseTest):
             os.environ.clear()
             os.environ.update({**self.env, "PS1": "$ ", "TERM": "dumb", "HISTFILE": ""})
             os.execvp("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"])
+        os.set_inheritable(self.ours, False)
         self.addCleanup(self.leave)
         self.write("logger.py", LOGGER)
         self.logger = f"'{TALLY}' run --quiet '{sys.executable}' '{self.path('logger.py')}'"
@@ -289,6 +339,20 @@ class Terminal(SuperviseTest):
     def shows(self, command, text):
         self.type(command)
         return text in self.expect(r"\[1\].*\r\n\$ ")
+
+    def test_the_hang_up_comes_without_a_shell_too(self):
+        """As where a terminal is opened for the program alone: `tally run` leads the session."""
+        log = self.path("log")
+        child, ours = pty.fork()
+        if child == 0:
+            shell = f"trap 'echo hung up >\"{log}\"; exit 5' HUP; echo ready; while sleep 0.1; do :; done"
+            os.execvpe(TALLY, [*RUN, "sh", "-c", shell], self.env)
+        while b"ready" not in os.read(ours, 4096):
+            pass
+        os.close(ours)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 5)
+        with open(log, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "hung up\n")
 
     def test_the_terminal_is_the_shells_again(self):
         before = termios.tcgetattr(self.ours)

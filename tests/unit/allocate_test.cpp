@@ -37,10 +37,10 @@ TEST(Allocate, TooMuchIsRefused) {
     EXPECT_EQ(allocate(n), nullptr) << n;
     EXPECT_EQ(errno, ENOMEM);
     errno = 0;
-    EXPECT_EQ(allocate_aligned(nullptr, 64, n), nullptr);
+    EXPECT_EQ(allocate_aligned(nullptr, 64, n, nullptr), nullptr);
     EXPECT_EQ(errno, ENOMEM);
     errno = 0;
-    EXPECT_EQ(allocate_zeroed(nullptr, n), nullptr);
+    EXPECT_EQ(allocate_zeroed(nullptr, n, nullptr), nullptr);
     EXPECT_EQ(errno, ENOMEM);
   }
   EXPECT_EQ(root_tag()->large_live_bytes.load(), 0U);
@@ -51,7 +51,7 @@ TEST(Allocate, OfASizeAndAlignment) {
   for (size_t alignment = 1; alignment <= 64 * MiB; alignment *= 2) {
     for (size_t n :
          {size_t{0}, size_t{1}, size_t{100}, size_t{4097}, kMediumMax, kMediumMax + 1, 3 * MiB}) {
-      void* p = allocate_aligned(nullptr, alignment, n);
+      void* p = allocate_aligned(nullptr, alignment, n, nullptr);
       ASSERT_NE(p, nullptr) << alignment << " " << n;
       EXPECT_EQ(address(p) & (alignment - 1), 0U);
       EXPECT_GE(usable_size(find_block(p)), n);
@@ -61,7 +61,7 @@ TEST(Allocate, OfASizeAndAlignment) {
   }
   for (void* p : blocks) release_block(p);
   errno = 0;
-  EXPECT_EQ(allocate_aligned(nullptr, size_t{1} << 63, 1), nullptr);
+  EXPECT_EQ(allocate_aligned(nullptr, size_t{1} << 63, 1, nullptr), nullptr);
   EXPECT_EQ(errno, ENOMEM);
 }
 
@@ -69,7 +69,7 @@ TEST(Allocate, AlignedBlocksOfAClassAreAllAligned) {
   std::vector<void*> blocks;
   for (size_t alignment : {size_t{32}, size_t{256}, size_t{4096}}) {
     for (int i = 0; i < 500; ++i) {
-      void* p = allocate_aligned(nullptr, alignment, 1 + static_cast<size_t>(i));
+      void* p = allocate_aligned(nullptr, alignment, 1 + static_cast<size_t>(i), nullptr);
       ASSERT_EQ(address(p) % alignment, 0U);
       blocks.push_back(p);
     }
@@ -81,7 +81,7 @@ TEST(Allocate, ZeroedWhateverWasThereBefore) {
   for (int round = 0; round < 3; ++round) {
     for (size_t n : {size_t{0}, size_t{1}, size_t{500}, size_t{9000}, kMediumMax, kMediumMax + 1,
                      kRunMax, 2 * MiB}) {
-      void* p = allocate_zeroed(nullptr, n);
+      void* p = allocate_zeroed(nullptr, n, nullptr);
       ASSERT_NE(p, nullptr);
       ASSERT_TRUE(is_zero(p, n)) << n;
       fill(p, n, 3);
@@ -108,8 +108,8 @@ TEST(Allocate, ATagThatWasRetiredMeanwhileGetsNoHeap) {
   errno = 0;
   EXPECT_EQ(allocate_tagged(tag, 16), nullptr);
   EXPECT_EQ(errno, EINVAL);
-  EXPECT_EQ(allocate_aligned(tag, 64, 16), nullptr);
-  EXPECT_EQ(allocate_zeroed(tag, 1 * MiB), nullptr);
+  EXPECT_EQ(allocate_aligned(tag, 64, 16, nullptr), nullptr);
+  EXPECT_EQ(allocate_zeroed(tag, 1 * MiB, nullptr), nullptr);
   EXPECT_EQ(tag->heaps.load(), 0U);
 }
 
@@ -129,8 +129,8 @@ TEST(Allocate, BesideABlockOfARetiredTagThereIsMore) {
 TEST(Allocate, ErrnoIsKeptOnSuccess) {
   errno = 1234;
   for (size_t n = 1; n < 3 * MiB; n *= 3) release_block(allocate(n));
-  for (size_t n = 1; n < 3 * MiB; n *= 3) release_block(allocate_zeroed(nullptr, n));
-  release_block(allocate_aligned(nullptr, 32 * MiB, 5));
+  for (size_t n = 1; n < 3 * MiB; n *= 3) release_block(allocate_zeroed(nullptr, n, nullptr));
+  release_block(allocate_aligned(nullptr, 32 * MiB, 5, nullptr));
   EXPECT_EQ(errno, 1234);
 }
 

@@ -47,6 +47,17 @@ TEST_F(OptionsTest, Defaults) {
   EXPECT_FALSE(complained());
 }
 
+TEST_F(OptionsTest, TagsByThemselves) {
+  EXPECT_EQ(read({}).tag_by, core::TagBy::kNone);
+  EXPECT_EQ(read({"TALLY_TAG_BY=module"}).tag_by, core::TagBy::kModule);
+  EXPECT_EQ(read({"TALLY_CONF=tag_by:module", "TALLY_TAG_BY=thread"}).tag_by, core::TagBy::kThread);
+  EXPECT_EQ(read({"TALLY_CONF=tag_by:module", "TALLY_TAG_BY=none"}).tag_by, core::TagBy::kNone);
+  EXPECT_STREQ(read({"TALLY_TAGS=/etc/tags"}).tags_path, "/etc/tags");
+  EXPECT_FALSE(complained());
+  EXPECT_EQ(read({"TALLY_CONF=tag_by:module", "TALLY_TAG_BY=x"}).tag_by, core::TagBy::kModule);
+  EXPECT_TRUE(complained());
+}
+
 TEST_F(OptionsTest, EachVariable) {
   const Options& o =
       read({"TALLY_ON_CORRUPTION=report", "TALLY_PURGE_MS=0", "TALLY_DUMP_SIGNAL=SIGUSR2",

@@ -42,7 +42,7 @@ class PurgeTest : public testing::Test {
   static size_t dirty_bytes() {
     size_t slots = 0;
     for (const Chunk* chunk = all_chunks.load(); chunk != nullptr; chunk = chunk->next_chunk) {
-      slots += static_cast<size_t>(std::popcount(chunk->dirty_slots));
+      slots += static_cast<size_t>(std::popcount(uint64_t{chunk->dirty_slots}));
     }
     return slots * kSlotBytes;
   }

@@ -12,7 +12,7 @@
 #include <fstream>
 #include <optional>
 
-#include "environment.h"
+#include "elf_file.h"
 #include "failure.h"
 
 extern "C" const Elf64_Ehdr __ehdr_start;  // this program's; the linker defines it
@@ -28,49 +28,9 @@ int refusal(const std::string& path) {
   return access(path.c_str(), X_OK) == 0 ? 0 : errno;
 }
 
-struct Image {
-  unsigned char bits;    // ELFCLASS32 or ELFCLASS64
-  uint16_t machine;      // EM_*
-  uint16_t type;         // ET_*
-  bool has_interpreter;  // the dynamic linker; a program without is static
-};
-
-template <class T>
-bool read_at(std::ifstream& file, uint64_t offset, T* to) {
-  file.seekg(static_cast<std::streamoff>(offset));
-  return static_cast<bool>(file.read(reinterpret_cast<char*>(to), sizeof *to));
-}
-
-// Of an ELF file. The segments are looked at in those of 64 bits only.
-std::optional<Image> read_image(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  Elf64_Ehdr header = {};
-  // Up to here headers of 32 bits are the same.
-  if (!read_at(file, 0, &header) || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return {};
-  Image image = {header.e_ident[EI_CLASS], header.e_machine, header.e_type, false};
-  if (image.bits != ELFCLASS64) return image;
-  for (unsigned i = 0; i < header.e_phnum; ++i) {
-    Elf64_Phdr segment;
-    if (!read_at(file, header.e_phoff + uint64_t{i} * header.e_phentsize, &segment)) return {};
-    image.has_interpreter |= segment.p_type == PT_INTERP;
-  }
-  return image;
-}
-
-// Whether code of this program could run beside the image's.
-bool is_like_this_program(const Image& image) {
-  return image.bits == __ehdr_start.e_ident[EI_CLASS] && image.machine == __ehdr_start.e_machine;
-}
-
-// The program in a script's first line; empty if the file is no script.
-std::string interpreter(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string line;
-  std::getline(file, line);
-  if (!line.starts_with("#!")) return "";
-  size_t start = line.find_first_not_of(" \t", 2);
-  if (start == line.npos) return "";
-  return line.substr(start, line.find_first_of(" \t", start) - start);
+// Whether code of this program could run beside the file's.
+bool is_like_this_program(const ElfFile& file) {
+  return file.bits() == __ehdr_start.e_ident[EI_CLASS] && file.machine() == __ehdr_start.e_machine;
 }
 
 // As the kernel sees it: rights are raised by an identity that the caller does not have.
@@ -111,35 +71,44 @@ std::string find_program(const std::string& name) {
   throw Failure(kNotFound, name + ": not found in PATH");
 }
 
+std::string interpreter_of(const std::string& script) {
+  std::ifstream file(script, std::ios::binary);
+  std::string line;
+  std::getline(file, line);
+  if (!line.starts_with("#!")) return "";
+  size_t start = line.find_first_not_of(" \t", 2);
+  if (start == line.npos) return "";
+  return line.substr(start, line.find_first_of(" \t", start) - start);
+}
+
+std::string why_not_preloadable(const std::string& program) {
+  if (has_raised_rights(program)) {
+    return " has raised rights (setuid, setgid or capabilities): the dynamic linker ignores "
+           "LD_PRELOAD for it";
+  }
+  const std::optional<ElfFile> file = ElfFile::open(program);
+  if (!file) return "";
+  if (!is_like_this_program(*file)) {
+    const char* kind = file->bits() == ELFCLASS32 ? "a 32-bit program" : "for another processor";
+    return std::string(" is ") + kind + ": this Tally cannot be loaded into it";
+  }
+  if (file->dynamic_linker().empty()) {
+    return " is statically linked: nothing can be preloaded into it; link it with tally::malloc "
+           "(libtally_malloc.a)";
+  }
+  return "";
+}
+
 void require_preloadable(const std::string& program) {
-  std::string file = program, called = program;
-  std::string by = interpreter(program);
-  if (!by.empty()) {
-    file = by;
-    called = program + ": its interpreter " + by;
-  }
-  if (has_raised_rights(file)) {
-    throw Failure(kConfiguration,
-                  called +
-                      " has raised rights (setuid, setgid or capabilities): the dynamic "
-                      "linker ignores LD_PRELOAD for it");
-  }
-  std::optional<Image> image = read_image(file);
-  if (!image) return;
-  if (!is_like_this_program(*image)) {
-    const char* kind = image->bits == ELFCLASS32 ? "a 32-bit program" : "for another processor";
-    throw Failure(kConfiguration, called + " is " + kind + ": this Tally cannot be loaded into it");
-  }
-  if (!image->has_interpreter) {
-    throw Failure(kConfiguration, called +
-                                      " is statically linked: nothing can be preloaded into "
-                                      "it; link it with tally::malloc (libtally_malloc.a)");
-  }
+  const std::string by = interpreter_of(program);
+  const std::string why = why_not_preloadable(by.empty() ? program : by);
+  if (why.empty()) return;
+  throw Failure(kConfiguration, (by.empty() ? program : program + ": its interpreter " + by) + why);
 }
 
 bool is_shared_library(const std::string& path) {
-  std::optional<Image> image = read_image(path);
-  return image && image->type == ET_DYN && is_like_this_program(*image);
+  const std::optional<ElfFile> file = ElfFile::open(path);
+  return file && file->is_shared_object() && is_like_this_program(*file);
 }
 
 }  // namespace tally::tool

@@ -12,6 +12,12 @@ std::string find_program(const std::string& name);
 // Throws what is to be said when execvp(name) failed with this errno.
 [[noreturn]] void fail_to_run(const std::string& name, int error);
 
+// The program in a script's first line; empty if the file is no script.
+std::string interpreter_of(const std::string& script);
+
+// Continues the program's name: " is statically linked: ..."; empty if LD_PRELOAD can work in it.
+std::string why_not_preloadable(const std::string& program);
+
 // Throws Failure (kConfiguration) if LD_PRELOAD cannot work in the program, or, if it is a script,
 // in its interpreter: it is statically linked, has raised rights, or is for another machine. What
 // cannot be read or understood passes, as it may run well.

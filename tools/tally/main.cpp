@@ -23,11 +23,16 @@ struct Command {
 };
 constexpr Command kCommands[] = {
     {"run", run, Group::kStart, "runs a program with Tally as its malloc"},
+    {"doctor", doctor, Group::kStart,
+     "looks for what would make Tally not work, or its numbers strange"},
     {"ps", ps, Group::kLook, "lists the processes that have a record"},
     {"stat", stat, Group::kLook, "shows what a process holds, by tag, and what it may hold"},
     {"top", top, Group::kLook, "shows what a process holds, by tag, again and again"},
+    {"ledger", ledger, Group::kLook, "explains the resident memory as the sum that it is"},
     {"frag", frag, Group::kLook, "shows what is taken and not in use, and what pins it"},
     {"diff", diff, Group::kLook, "shows what grew between two records or dumps"},
+    {"limit", limit, Group::kAct, "sets what a tag may hold"},
+    {"trim", trim, Group::kAct, "has the process give back what it does not use"},
 };
 
 const char* title(Group group) {

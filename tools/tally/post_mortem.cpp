@@ -1,12 +1,28 @@
 #include "post_mortem.h"
 
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
-#include <string>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "failure.h"
+#include "ledger_parts.h"
+#include "record.h"
+#include "record_reader.h"
+#include "text.h"
 
 namespace tally::tool {
 namespace {
+
+constexpr size_t kTagsShown = 10;
+constexpr size_t kEventsShown = 5;
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr int64_t kGrowthSpan = 5 * 60 * kSecond;  // what one would call the last minutes
 
 // "SIGSEGV (Segmentation fault)".
 std::string name_of(int signal) {
@@ -15,11 +31,137 @@ std::string name_of(int signal) {
   return std::string("SIG") + name + " (" + sigdescr_np(signal) + ")";
 }
 
+std::string before(int64_t time, int64_t end) {
+  return format_duration(static_cast<uint64_t>(std::max<int64_t>(end - time, 0)));
+}
+
+// What was held some minutes before.
+class Past {
+ public:
+  Past(Reader& reader, int64_t end) : names_(reader.names()) {
+    for (const record::Point& point : reader.points(Reader::Ring::kRecent)) {
+      const bool is_within = point.time >= end - kGrowthSpan && point.time <= end - kSecond;
+      if (is_within && (!point_ || point.time < point_->time)) point_ = point;
+    }
+    if (!point_) return;
+    for (uint32_t i = 0; i < std::min<size_t>(point_->tag_count, record::kPointTagsMax); ++i) {
+      footprints_.emplace(name_at(names_, point_->tags[i].name),
+                          int64_t{point_->tags[i].footprint_kib} * 1024);
+    }
+  }
+
+  // None: the program did not run that long.
+  const std::optional<record::Point>& point() const { return point_; }
+
+  // A tag that is not there was small, or was not yet.
+  int64_t growth(std::string_view tag, uint64_t footprint) const {
+    auto at = footprints_.find(tag);
+    return static_cast<int64_t>(footprint) - (at == footprints_.end() ? 0 : at->second);
+  }
+
+ private:
+  std::vector<char> names_;
+  std::optional<record::Point> point_;
+  std::unordered_map<std::string_view, int64_t> footprints_;
+};
+
+std::string tags_of(const Record& record, const Past& past, int64_t end) {
+  std::vector<const record::TagRow*> tags;
+  for (const record::TagRow& tag : record.tags()) tags.push_back(&tag);
+  std::sort(tags.begin(), tags.end(), [](const record::TagRow* a, const record::TagRow* b) {
+    return a->own.footprint_bytes > b->own.footprint_bytes;
+  });
+  std::vector<Table::Column> columns = {{"TAG", Table::Align::kLeft},
+                                        {"LIVE", Table::Align::kRight, true},
+                                        {"FOOTPRINT", Table::Align::kRight, true},
+                                        {"WITH ALL BELOW", Table::Align::kRight, true}};
+  if (past.point()) {
+    columns.push_back({"GREW IN " + before(past.point()->time, end), Table::Align::kRight, true});
+  }
+  Table table(columns);
+  for (size_t i = 0; i < std::min(tags.size(), kTagsShown); ++i) {
+    const record::TagRow& tag = *tags[i];
+    const std::string_view name = record.name(tag);
+    std::vector<std::string> row = {printable(name), format_bytes(tag.own.live_bytes),
+                                    format_bytes(tag.own.footprint_bytes),
+                                    format_bytes(tag.total.footprint_bytes)};
+    if (past.point()) row.push_back(format_signed(past.growth(name, tag.own.footprint_bytes)));
+    table.add(row);
+  }
+  std::string text = table.text();
+  if (tags.size() > kTagsShown) {
+    text += "... and " + std::to_string(tags.size() - kTagsShown) + " smaller tags\n";
+  }
+  return text;
+}
+
+std::string limits_of(const record::Event& event) {
+  std::string text;
+  if (event.hard != TALLY_LIMIT_NONE) text += ", limit " + format_bytes(event.hard);
+  if (event.soft != TALLY_LIMIT_NONE) text += ", soft limit " + format_bytes(event.soft);
+  return text;
+}
+
+std::string what_happened(const record::Event& event) {
+  std::string asked = "was refused " + format_bytes(event.asked);
+  switch (event.kind) {
+    case record::EventKind::kSoft:
+      return "is above its soft limit";
+    case record::EventKind::kFailed:
+      return asked;
+    case record::EventKind::kWaits:
+      return asked + " for now: a thread waits";
+    case record::EventKind::kAborts:
+      return asked + ", which ends the program";
+    case record::EventKind::kLimitSet:
+      return "was limited from outside";
+  }
+  return "did what this tally does not know";
+}
+
+std::string events_of(Reader& reader, int64_t end) {
+  const std::vector<record::Event> events = reader.events();
+  const std::vector<char> names = reader.names();
+  std::string text;
+  for (size_t i = events.size() - std::min(events.size(), kEventsShown); i < events.size(); ++i) {
+    const record::Event& event = events[i];
+    text += "limit, " + before(event.time, end) + " before: ";
+    text += printable(name_at(names, event.name)) + " " + what_happened(event);
+    text += ": holds " + format_bytes(event.held) + limits_of(event) + "\n";
+  }
+  return text;
+}
+
+std::string record_path(pid_t pid) {
+  return record::kFolderPrefix + std::to_string(geteuid()) + "/" + std::to_string(pid) +
+         record::kSuffix;
+}
+
 }  // namespace
 
-void print_post_mortem(pid_t pid, int status, FILE* out) {
-  fprintf(out, "tally: process %d was ended by %s%s\n", static_cast<int>(pid),
-          name_of(WTERMSIG(status)).c_str(), WCOREDUMP(status) ? ", core dumped" : "");
+std::string post_mortem_of(const std::string& record_file, const Ending& ending) {
+  Reader reader(record_file);
+  // Of a process that had the same id.
+  if (reader.head().created < ending.started) {
+    throw Failure(kFailed, record_file + ": is of a process before it");
+  }
+  const Record record = reader.read();
+  const int64_t time = record.frame_head().time;
+  const Past past(reader, time);
+  std::string text = "as of " + before(time, ending.ended) + " before: " + ledger_line(record);
+  text += tags_of(record, past, time) + events_of(reader, ending.ended);
+  return text + "its record is kept, and `tally stat " + record_file + "` tells more\n";
+}
+
+void print_post_mortem(const Ending& ending, FILE* out) {
+  fprintf(out, "tally: process %d was ended by %s%s\n", static_cast<int>(ending.pid),
+          name_of(WTERMSIG(ending.status)).c_str(),
+          WCOREDUMP(ending.status) ? ", core dumped" : "");
+  try {
+    fputs(post_mortem_of(record_path(ending.pid), ending).c_str(), out);
+  } catch (const Failure& failure) {
+    fprintf(out, "no record of it: %s\n", failure.what());
+  }
 }
 
 }  // namespace tally::tool

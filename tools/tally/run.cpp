@@ -27,6 +27,9 @@ constexpr char kHelp[] = R"(usage: tally run [OPTION...] [--] PROGRAM [ARG...]
 Runs PROGRAM with Tally as its malloc. At its end a table on stderr shows where its memory is. If a
 signal ended it, what it held then, what grew before, and what happened at limits is told.
 
+  --tag-by RULE           what memory that PROGRAM does not tag itself is counted under: module (the
+                          library or program whose code allocates; the default), thread (its name)
+                          or none
   --limit SIZE            what the process may hold: 2G, 90%, 2G:soft=1.5G; :wait=MS, :abort or
                           :fail at the end says what happens to who wants more
   --limit TAG=SIZE        likewise a tag and all below it: cache=512M:soft=400M; as often as wanted
@@ -35,20 +38,24 @@ signal ended it, what it held then, what grew before, and what happened at limit
   --json FILE             no table: JSON into FILE, which ends in .json; %p in it is the process id
   --report FILE           the table goes there, as JSON if its name ends in .json; %p as above
   --quiet                 no table, and nothing when a signal ended PROGRAM
+  --no-record             no record: nothing for `tally top` and the like to look at, nor if PROGRAM
+                          is killed
+  --record                a record, even if the environment says otherwise
   --exec                  becomes PROGRAM: no process stays between, and nothing is told of its end
   --option NAME=VALUE     TALLY_NAME=VALUE: whatever else the library takes; as often as wanted
   --library PATH          libtally.so; else TALLY_LIBRARY names it, else it is near this program
   --help                  this text
 
-They become variables that the library reads, beside those that the environment has; where both
-are about the same, the option holds. If TALLY_BACKEND is there its library comes too, and what
+Options become variables that the library reads, beside those that the environment has; where both
+are about the same, the option holds. Without either, TALLY_TAG_BY is module, TALLY_RECORD 1,
+TALLY_RECORD_MS 1000 and TALLY_REPORT 1. If TALLY_BACKEND is there its library comes too, and what
 LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well, and prints a
 table of its own.
 
-PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent to
-`tally run` are passed on, but for those that the terminal sends to both. (A signal that somebody else
-sends to the whole group comes twice.) When PROGRAM stops, so does `tally run`, and if `tally run` is
-killed by SIGKILL, so is PROGRAM.
+PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent
+to `tally run` are passed on, but for those that the terminal sends to both. (A signal that somebody
+else sends to the whole group comes twice.) When PROGRAM stops, so does `tally run`, and if `tally
+run` is killed by SIGKILL, so is PROGRAM.
 
   tally run python3 script.py
   tally run --limit 2G --limit cache=512M:soft=400M --json /tmp/heap-%p.json ./server --port 80
@@ -63,7 +70,7 @@ exit status: that of PROGRAM, or death by the signal that PROGRAM died by; or
 )";
 
 struct Arguments {
-  std::string backend, library, report, json;
+  std::string tag_by, record, backend, library, report, json;
   std::vector<std::string> limits, options;
   bool quiet = false, exec = false, help = false;
   char** program = nullptr;  // the end of argv
@@ -77,6 +84,7 @@ void declare(CLI::App& app, Arguments& arguments) {
   app.set_help_flag();   // prints one of its own
   app.prefix_command();  // all from PROGRAM on is its own
   app.add_flag("--help,-h", arguments.help);
+  app.add_option("--tag-by", arguments.tag_by)->type_name("RULE")->take_last();
   app.add_option("--backend", arguments.backend)->type_name("NAME")->take_last();
   app.add_option("--limit", arguments.limits)->type_name("SIZE")->allow_extra_args(false);
   CLI::Option* report =
@@ -84,6 +92,7 @@ void declare(CLI::App& app, Arguments& arguments) {
   CLI::Option* json =
       app.add_option("--json", arguments.json)->type_name("FILE")->take_last()->excludes(report);
   app.add_flag("--quiet", arguments.quiet)->excludes(report)->excludes(json);
+  app.add_flag("--record{1},--no-record{0}", arguments.record)->take_last();
   app.add_flag("--exec", arguments.exec);
   app.add_option("--option", arguments.options)->type_name("NAME=VALUE")->allow_extra_args(false);
   app.add_option("--library", arguments.library)->type_name("PATH")->take_last();
@@ -184,6 +193,23 @@ void set_report(const Arguments& arguments) {
   }
 }
 
+void set_tag_by(const std::string& rule) {
+  if (rule.empty()) {
+    set_default("tag_by", "module");
+  } else if (rule == "module" || rule == "thread" || rule == "none") {
+    set_option("tag_by", rule);
+  } else {
+    fail_usage("--tag-by " + rule + ": expected module, thread or none");
+  }
+}
+
+void set_record(const std::string& wanted) {
+  const bool is_kept = wanted == "1" && option("record") == "keep";
+  if (!wanted.empty() && !is_kept) set_option("record", wanted);
+  set_default("record", "1");
+  set_default("record_ms", "1000");
+}
+
 void set_preload(const Arguments& arguments) {
   std::string preload = arguments.library.empty() ? variable("TALLY_LIBRARY") : arguments.library;
   preload = find_tally_library(preload);
@@ -207,6 +233,8 @@ int run(int argc, char** argv) {
   set_options(arguments.options);
   set_limits(arguments.limits);
   set_report(arguments);
+  set_tag_by(arguments.tag_by);
+  set_record(arguments.record);
   const std::string program = find_program(*arguments.program);
   require_preloadable(program);
   set_preload(arguments);
@@ -216,7 +244,7 @@ int run(int argc, char** argv) {
   }
   const Ending ending = supervise(program, arguments.program);
   const bool is_told = WIFSIGNALED(ending.status) && !arguments.quiet;
-  if (is_told) print_post_mortem(ending.pid, ending.status, stderr);
+  if (is_told) print_post_mortem(ending, stderr);
   return end_like(ending);
 }
 

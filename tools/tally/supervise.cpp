@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 #include "executable.h"
 #include "failure.h"
@@ -81,6 +82,12 @@ bool is_in_foreground() {
   return is;
 }
 
+int64_t now() {
+  timespec time;
+  clock_gettime(CLOCK_REALTIME, &time);
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
 class Watch {
  public:
   explicit Watch(pid_t program) : program_(program) {}
@@ -127,6 +134,9 @@ class Watch {
   bool is_known_to_program(const siginfo_t& info) const {
     switch (info.si_signo) {
       case SIGHUP:
+        // A terminal that hangs up tells the session's leader alone.
+        if (info.si_code == SI_KERNEL) return getsid(0) != getpid();
+        break;
       case SIGINT:
       case SIGQUIT:
       case SIGTSTP:
@@ -161,8 +171,11 @@ class Watch {
 
 Ending supervise(const std::string& program, char** arguments) {
   const Inherited inherited = take_signals();
-  const pid_t pid = start(program, arguments, inherited);
-  return {pid, Watch(pid).until_end()};
+  Ending ending = {.pid = 0, .status = 0, .started = now(), .ended = 0};
+  ending.pid = start(program, arguments, inherited);
+  ending.status = Watch(ending.pid).until_end();
+  ending.ended = now();
+  return ending;
 }
 
 int end_like(const Ending& ending) {

@@ -4,13 +4,15 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 
 namespace tally::tool {
 
 struct Ending {
-  pid_t pid;   // of the program; it has been waited for
-  int status;  // as waitpid() has it
+  pid_t pid;               // of the program; it has been waited for
+  int status;              // as waitpid() has it
+  int64_t started, ended;  // CLOCK_REALTIME, in nanoseconds
 };
 
 // Runs the program, in this process group and on this terminal, and returns when it has ended.

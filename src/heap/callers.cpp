@@ -1,0 +1,133 @@
+#include "heap/callers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "heap/thread.h"
+#include "memory/meta.h"
+#include "os/libc.h"
+#include "os/os.h"
+#include "tag/rule.h"
+
+namespace tally::core {
+
+constinit std::atomic<uint64_t> module_loads{1};
+constinit Callers no_callers = {};
+constinit Heap by_caller = {};
+
+void Callers::clear() { memset(this, 0, sizeof *this); }
+
+void Callers::forget(const Heap* heap) {
+  for (Page& page : pages) {
+    if (page.heap == heap) page = {};
+  }
+  for (Known& known : modules) {
+    if (known.heap == heap) known = {};
+  }
+}
+
+namespace {
+
+// Less than any descriptor of a module has: 80 pointers into its dynamic section, and the like.
+// What the linker allocates for a thread's storage is most often shorter.
+constexpr size_t kLeastDescriptor = 512;
+
+// A new thread gets its name soon.
+constexpr uint32_t kLookAlways = 32;
+
+constinit os::Module g_loader;       // const once it is known
+constinit bool g_sees_loads = true;  // likewise
+
+Callers* callers_of(Thread* thread) {
+  if (thread->callers != &no_callers) return thread->callers;
+  auto* callers = static_cast<Callers*>(meta::allocate_forever(sizeof(Callers)));
+  if (callers != nullptr) thread->callers = callers;
+  return callers;
+}
+
+Heap* heap_of_name(const RunningThread& running, NameOf kind, const char* name) {
+  TagReader reader;
+  Tag* tag;
+  Heap* heap;
+  do {
+    tag = tag_of_name(kind, name);
+    heap = running.heap_if_live(tag);
+  } while (heap == nullptr && !tag->is_live());  // retired since
+  return heap;
+}
+
+Heap* heap_of_module(const RunningThread& running, const os::Module& module) {
+  char name[256];
+  bool is_program = os::module_name(module, name, sizeof name);
+  return heap_of_name(running, is_program ? NameOf::kProgram : NameOf::kLibrary, name);
+}
+
+}  // namespace
+
+void start_by_module() { g_loader = os::loader_module(); }
+
+// Ours asks; another one knows of nothing.
+TALLY_FORWARDER void check_by_module() {
+  void* volatile block = ::malloc(1);
+  g_sees_loads = was_asked() && g_loader.id != nullptr;
+  ::free(block);
+  if (!g_sees_loads) module_loads.fetch_add(1, std::memory_order_release);  // what is known goes
+}
+
+Heap* known_heap_in_scope(const Thread* thread, const void* caller) {
+  bool may_know = thread->tag->fault() == nullptr && !g_loader.contains(caller);
+  return may_know && thread->scope != nullptr ? thread->scope : &empty_heap;
+}
+
+void note_caller(const void* caller, size_t n) {
+  if (n < kLeastDescriptor || !g_loader.contains(caller)) return;
+  module_loads.fetch_add(1, std::memory_order_release);
+}
+
+Heap* find_callers_heap(const RunningThread& running, const void* caller) {
+  // Before the module is looked for: what is found is from after that load.
+  uint64_t loads = module_loads.load(std::memory_order_acquire);
+  os::Module module;
+  if (!os::find_module(caller, &module)) return running.heap_if_live(root_tag());
+  Callers* callers = g_sees_loads ? callers_of(running.get()) : nullptr;
+  if (callers == nullptr) return heap_of_module(running, module);
+  if (callers->loads != loads) {
+    callers->clear();
+    callers->loads = loads;
+  }
+  Callers::Known& known = callers->modules[address(module.id) / kCacheLine % Callers::kEntries];
+  if (known.module != module.id || !known.heap->tag.load(std::memory_order_relaxed)->is_live()) {
+    Heap* heap = heap_of_module(running, module);
+    if (heap == nullptr) return nullptr;
+    known = {module.id, heap};
+  }
+  // Where failures were asked for none may be at hand; and the linker is to come here each time.
+  bool may_know = known.heap->tag.load(std::memory_order_relaxed)->fault() == nullptr &&
+                  !g_loader.contains(caller);
+  uintptr_t number = Callers::page_of(caller);
+  if (may_know) callers->pages[number % Callers::kEntries] = {number, known.heap};
+  return known.heap;
+}
+
+bool is_name_due(const Thread* thread) {
+  constexpr uint64_t kEveryMs = 10;
+  return thread->name_looks < kLookAlways || os::now_ms() >= thread->name_looked_ms + kEveryMs;
+}
+
+Heap* find_renamed_heap(const RunningThread& running) {
+  Thread* thread = running.get();
+  thread->name_looked_ms = os::now_ms();
+  if (thread->name_looks < kLookAlways) ++thread->name_looks;
+  char name[os::kThreadNameBytes];
+  os::thread_name(name);
+  if (thread->name_looks > 1 && memcmp(name, thread->name, sizeof name) == 0) return nullptr;
+  Heap* heap = heap_of_name(running, NameOf::kThread, name);
+  if (heap == nullptr) {
+    thread->name_looks = 0;
+  } else {
+    memcpy(thread->name, name, sizeof name);
+  }
+  return heap;
+}
+
+}  // namespace tally::core
