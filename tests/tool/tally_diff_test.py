@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """tally diff on files: what it prints.
 
-usage: tally_diff_test.py TALLY LIBRARY
+usage: tally_diff_test.py TALLY LIBRARY RECORD_WRITER
 """
 
 import json
@@ -155,4 +155,4 @@ class Diff(ToolTest):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:])

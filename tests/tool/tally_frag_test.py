@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """tally frag on files: what it prints, to a terminal and elsewhere.
 
-usage: tally_frag_test.py TALLY LIBRARY
+usage: tally_frag_test.py TALLY LIBRARY RECORD_WRITER
 """
 
 import json
@@ -140,4 +140,4 @@ TAG    SIZE  BLOCKS  ROOM FOR   USED  SLABS  FOOTPRINT      FREE
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:])

@@ -65,6 +65,32 @@ class PassesThrough(ToolTest):
         self.assertEqual((done[0], done[2]), ("4\n", 0))
 
 
+class Reports(ToolTest):
+    """Of all that a script starts."""
+
+    def tables(self, *options, wanted=""):
+        pids, errors, status = self.call("run", "--no-record", *options, "sh", "-c", "echo $$; sh -c 'echo $$; :'; :")
+        self.assertEqual(status, 0)
+        return pids.split(), re.findall(r"^tally: process (\d+),", errors, re.M)
+
+    def test_the_program_alone(self):
+        pids, tables = self.tables()
+        self.assertEqual(tables, pids[:1])
+
+    def test_the_program_alone_without_a_parent(self):
+        pids, tables = self.tables("--exec")
+        self.assertEqual(tables, pids[:1])
+
+    def test_children_too(self):
+        pids, tables = self.tables("--children")
+        self.assertEqual(tables, pids[::-1])
+
+    def test_a_file_is_the_programs(self):
+        self.call("run", "--no-record", "--json", self.path("heap.json"), "sh", "-c", "echo $$; sh -c :; :")
+        with open(self.path("heap.json"), encoding="utf-8") as file:
+            self.assertIn("pid", json.load(file))
+
+
 class Finds(ToolTest):
     def test_programs_as_execvp_does(self):
         os.mkdir(self.path("first"))

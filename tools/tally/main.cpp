@@ -28,8 +28,11 @@ constexpr Command kCommands[] = {
     {"ps", ps, Group::kLook, "lists the processes that have a record"},
     {"stat", stat, Group::kLook, "shows what a process holds, by tag, and what it may hold"},
     {"top", top, Group::kLook, "shows what a process holds, by tag, again and again"},
+    {"ledger", ledger, Group::kLook, "explains the resident memory as the sum that it is"},
     {"frag", frag, Group::kLook, "shows what is taken and not in use, and what pins it"},
     {"diff", diff, Group::kLook, "shows what grew between two records or dumps"},
+    {"limit", limit, Group::kAct, "sets what a tag may hold"},
+    {"trim", trim, Group::kAct, "has the process give back what it does not use"},
 };
 
 const char* title(Group group) {

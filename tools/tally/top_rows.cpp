@@ -99,6 +99,7 @@ std::vector<TopRow> flat_rows(const Record& now, const Figures& figures, const T
     return !order(*other, *one) && now.name(*one) < now.name(*other);
   });
   std::vector<TopRow> rows;
+  rows.reserve(tags.size());
   for (const TagRow* tag : tags) {
     rows.push_back({printable(now.name(*tag)), tag, figures.growth(*tag), figures.allocs(*tag),
                     std::vector<uint32_t>{tag->name}});
