@@ -14,6 +14,10 @@ enum class HugePages : uint8_t { kNever, kAuto, kAlways };
 enum class Record : uint8_t { kNo, kYes, kKeep };
 // What names the tag of memory for which neither an argument nor a scope does.
 enum class TagBy : uint8_t { kNone, kModule, kThread };
+// As the option spells it.
+constexpr const char* name_of(TagBy rule) {
+  return rule == TagBy::kModule ? "module" : rule == TagBy::kThread ? "thread" : "none";
+}
 
 struct Options {
   bool abort_conf = false;     // end with EX_CONFIG where an option cannot be followed

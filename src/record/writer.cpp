@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "base/math.h"
+#include "base/options.h"
 #include "memory/meta.h"
 #include "os/file.h"
 #include "record/file.h"
@@ -92,7 +93,7 @@ int write_head(const Terms& terms) {
   head->has_thread = terms.has_thread ? 1 : 0;
   put_text(head->tally_version, sizeof head->tally_version, tally_version());
   put_text(head->backend, sizeof head->backend, core::backend::selected()->name);
-  put_text(head->tag_by, sizeof head->tag_by, "none");
+  put_text(head->tag_by, sizeof head->tag_by, core::name_of(core::options.tag_by));
   os::read_link("/proc/self/exe", head->executable, sizeof head->executable - 1);
   head->command_bytes = static_cast<uint32_t>(
       os::read_whole("/proc/self/cmdline", head->command, sizeof head->command));
