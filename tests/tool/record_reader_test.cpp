@@ -375,7 +375,7 @@ constexpr char kDump[] = R"({"version":2,"pid":12,"backend":"os",
 {"id":8,"name":"/tally","parent":0,"live_bytes":300,"live_blocks":0,"footprint_bytes":300,
 "peak_footprint_bytes":300,"alloc_count":0,"free_count":0,"requested_bytes":0}],
 "classes":[{"tag":7,"size":256,"live_blocks":1,"capacity_blocks":16,"slabs":1,
-"footprint_bytes":4096}]})";
+"footprint_bytes":4096,"fill":[1,0,0,0,0,0,0,0,0,0],"sparse_slabs":1}]})";
 
 TEST_F(RecordReader, ReadsADumpInJson) {
   write(kDump);
@@ -395,6 +395,8 @@ TEST_F(RecordReader, ReadsADumpInJson) {
   EXPECT_EQ(record.ledger().metadata, 300u);
   ASSERT_EQ(record.classes().size(), 1u);
   EXPECT_EQ(record.classes()[0].capacity_blocks, 16u);
+  EXPECT_EQ(record.classes()[0].fill[0], 1u);
+  EXPECT_EQ(record.classes()[0].sparse_slabs, 1u);
   EXPECT_GT(record.frame_head().time, 1'600'000'000'000'000'000);
 }
 
@@ -404,9 +406,10 @@ TEST_F(RecordReader, SaysWhatIsWrongWithADump) {
   fails("{,}", "begins as JSON, but is none");
   fails("[]", "JSON, but not Tally's: it is no object");
   fails("{}", "JSON, but not Tally's: it has no \"version\"");
-  fails(R"({"version":3})",
-        "version 3 of Tally's JSON; this tally reads up to 2: use the one that came with the "
-        "library");
+  const std::string newer = std::to_string(TALLY_STATS_VERSION + 1);
+  fails("{\"version\":" + newer + "}",
+        "version " + newer + " of Tally's JSON; this tally reads up to " +
+            std::to_string(TALLY_STATS_VERSION) + ": use the one that came with the library");
   auto without = [&](const std::string& text, const std::string& other) {
     std::string changed = whole;
     return changed.replace(changed.find(text), text.size(), other);

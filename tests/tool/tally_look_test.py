@@ -100,7 +100,7 @@ class Stat(records.RecordTest):
         self.assertEqual((blocks["live_bytes"], blocks["hard_limit_bytes"], blocks["soft_limit_bytes"]),
                          (23 * MIB, 32 * MIB, None))
         self.assertEqual(tags["/cache"]["held_bytes"], tags["/cache"]["total"]["footprint_bytes"])
-        self.assertEqual(doc["classes"][0]["slabs_by_tenths_in_use"], [0] * 7 + [480, 0, 0])
+        self.assertEqual(doc["classes"][0]["fill"], [0] * 7 + [480, 0, 0])
         self.assertEqual(sum(doc["ledger"][f"{part}_bytes"] for part in (
             "live", "in_slabs", "empty_slabs", "dirty", "kept", "metadata", "recorder", "backend_surplus", "shared",
             "other")), doc["process"]["rss_bytes"])

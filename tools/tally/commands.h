@@ -24,6 +24,12 @@ int run(int argc, char** argv);
 int ps(int argc, char** argv);
 // Shows everything that a record says.
 int stat(int argc, char** argv);
+// Explains RSS.
+int ledger(int argc, char** argv);
+// Sets a tag's limits in a running process.
+int limit(int argc, char** argv);
+// Has a running process give back what it does not use.
+int trim(int argc, char** argv);
 
 // Looks for what would make Tally not work, or its numbers strange.
 int doctor(int argc, char** argv);

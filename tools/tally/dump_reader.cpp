@@ -153,7 +153,20 @@ class Dump {
       row.capacity_blocks = count(from, "capacity_blocks", kWhere);
       row.slabs = static_cast<uint32_t>(count(from, "slabs", kWhere));
       row.footprint = count(from, "footprint_bytes", kWhere);
+      row.allocs = count_or(from, "alloc_count", 0);
+      row.requested = count_or(from, "requested_bytes", 0);
+      row.sparse_slabs = static_cast<uint32_t>(count_or(from, "sparse_slabs", 0));
+      row.sparse_free = count_or(from, "sparse_free_bytes", 0);
+      read_fill(from, &row);
       classes_.push_back(row);
+    }
+  }
+
+  static void read_fill(const json& from, record::ClassRow* row) {
+    auto at = from.find("fill");
+    if (at == from.end() || !at->is_array() || at->size() != record::kFillSteps) return;
+    for (unsigned i = 0; i < record::kFillSteps; ++i) {
+      if ((*at)[i].is_number_unsigned()) row->fill[i] = (*at)[i].get<uint32_t>();
     }
   }
 
@@ -184,6 +197,15 @@ class Dump {
     to->charged_bytes += counts.charged_bytes;
   }
 
+  // `tally stat --json` tells it; else when the file was written.
+  int64_t time() const {
+    auto at = root_.find("time_ns");
+    if (at != root_.end() && at->is_number_integer()) return at->get<int64_t>();
+    struct stat status = {};
+    stat(path_.c_str(), &status);
+    return int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+  }
+
   void put_frame(Record* record) const {
     auto at = root_.find("process");
     if (at == root_.end() || !at->is_object()) fail_foreign("it has no \"process\"");
@@ -193,9 +215,7 @@ class Dump {
     head.names_bytes = static_cast<uint32_t>(record->names.size());
     head.bytes = sizeof head + tags_.size() * sizeof(record::TagRow) +
                  classes_.size() * sizeof(record::ClassRow);
-    struct stat status = {};
-    stat(path_.c_str(), &status);
-    head.time = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+    head.time = time();
     head.foreign_frees = count_or(*at, "foreign_frees", 0);
     head.ledger.rss = count(*at, "rss_bytes", "its \"process\"");
     head.ledger.mapped = count(*at, "mapped_bytes", "its \"process\"");

@@ -32,7 +32,8 @@ std::vector<LedgerPart> ledger_parts(const record::Ledger& ledger) {
 
 std::string format_signed(int64_t bytes) {
   uint64_t size = static_cast<uint64_t>(bytes);
-  return bytes < 0 ? "-" + format_bytes(-size) : format_bytes(size);
+  std::string text = bytes < 0 ? "-" : "";
+  return text.append(format_bytes(bytes < 0 ? -size : size));
 }
 
 std::string ledger_line(const Record& record) {

@@ -26,6 +26,9 @@ constexpr Command kCommands[] = {
      "looks for what would make Tally not work, or its numbers strange"},
     {"ps", ps, Group::kLook, "lists the processes that have a record"},
     {"stat", stat, Group::kLook, "shows what a process holds, by tag, and what it may hold"},
+    {"ledger", ledger, Group::kLook, "explains the resident memory as the sum that it is"},
+    {"limit", limit, Group::kAct, "sets what a tag may hold"},
+    {"trim", trim, Group::kAct, "has the process give back what it does not use"},
 };
 
 const char* title(Group group) {

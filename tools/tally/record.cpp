@@ -60,7 +60,9 @@ std::string command_of(const record::Head& head) {
   while (!all.empty() && all.back() == 0) all.remove_suffix(1);
   if (all.empty()) return printable(text_of(head.executable));
   std::string command(all);
-  std::replace(command.begin(), command.end(), '\0', ' ');
+  for (char& c : command) {
+    if (c >= 0 && c < ' ') c = ' ';  // between arguments, and ends of lines within
+  }
   return printable(command);
 }
 

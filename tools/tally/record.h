@@ -18,8 +18,9 @@ namespace tally::tool {
 // are whatever was there: sums of them may wrap.
 struct Record {
   std::string source;    // the file, for messages
-  bool is_dump = false;  // JSON: it knows no total but the footprint, no fill, and of the ledger
-                         // rss, live, in_slabs, metadata, backend_surplus, charged and mapped
+  bool is_dump = false;  // JSON: it knows no peak of totals, and of the ledger rss, live, in_slabs,
+                         // metadata, backend_surplus, charged and mapped; in_slabs has all that
+                         // slabs hold beside live blocks
   bool is_live = false;  // its process runs, or is stopped
   record::Head head = {};
   std::vector<uint64_t> frame;  // FrameHead, then the rows

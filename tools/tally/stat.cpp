@@ -66,6 +66,7 @@ void print_tree(const Record& record, size_t rows) {
   // The largest with all below: none without that above it.
   if (shown(all, rows) < all) {
     std::vector<uint64_t> sizes;
+    sizes.reserve(all);
     for (const TagNode& node : tree) sizes.push_back(node.tag->total.footprint_bytes);
     std::nth_element(sizes.begin(), sizes.begin() + ptrdiff_t(rows) - 1, sizes.end(),
                      std::greater<>());

@@ -44,7 +44,7 @@ ordered_json tag_object(const Record& record, const record::TagRow& tag) {
   return object;
 }
 
-ordered_json class_object(const record::ClassRow& row, bool is_dump) {
+ordered_json class_object(const record::ClassRow& row) {
   ordered_json object;
   object["tag"] = row.tag;
   object["size"] = row.block_size;
@@ -52,10 +52,9 @@ ordered_json class_object(const record::ClassRow& row, bool is_dump) {
   object["capacity_blocks"] = row.capacity_blocks;
   object["slabs"] = row.slabs;
   object["footprint_bytes"] = row.footprint;
-  if (is_dump) return object;
   object["alloc_count"] = row.allocs;
   object["requested_bytes"] = row.requested;
-  object["slabs_by_tenths_in_use"] = row.fill;
+  object["fill"] = row.fill;
   object["sparse_slabs"] = row.sparse_slabs;
   object["sparse_free_bytes"] = row.sparse_free;
   return object;
@@ -110,7 +109,7 @@ std::string stat_as_json(const Record& record) {
   for (const record::TagRow& tag : record.tags()) root["tags"].push_back(tag_object(record, tag));
   root["classes"] = ordered_json::array();
   for (const record::ClassRow& row : record.classes()) {
-    root["classes"].push_back(class_object(row, record.is_dump));
+    root["classes"].push_back(class_object(row));
   }
   return json_text(root);
 }

@@ -152,9 +152,8 @@ void put_limits(Writer& out, const std::vector<LabelledTag>& tags) {
               [](const record::TagRow& tag) { return std::to_string(tag.total.footprint_bytes); });
   put_limited("pressure", Type::kGauge, "", "0 normal, 1 at the soft limit, 2 at the hard one.",
               [](const record::TagRow& tag) { return std::to_string(tag.pressure); });
-  put_limited(
-      "pressure_seconds", Type::kCounter, "seconds", "Time under pressure.",
-      [](const record::TagRow& tag) { return seconds(double(tag.pressure_ms) / 1e3); });
+  put_limited("pressure_seconds", Type::kCounter, "seconds", "Time under pressure.",
+              [](const record::TagRow& tag) { return seconds(double(tag.pressure_ms) / 1e3); });
   put_limited("limit_refused", Type::kCounter, "", "Allocations that the hard limit refused.",
               [](const record::TagRow& tag) { return std::to_string(tag.refused_count); });
   put_limited("limit_waited", Type::kCounter, "", "Allocations that waited at the hard limit.",
