@@ -280,6 +280,8 @@ class Program(DoctorTest):
                                                    "cannot be told")])
         script = self.write("script", "#!/usr/bin/env no-such-runner\n")
         self.assertEqual(self.lines(script), [("problem", "program", "no-such-runner: not found in PATH")])
+        script = self.write("script", "#!/no/such/runner\n")
+        self.assertEqual(self.lines(script), [("problem", "program", "/no/such/runner: No such file or directory")])
 
 
 class Process(DoctorTest):
