@@ -8,6 +8,7 @@
 #include <malloc.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 #include "base/math.h"
 #include "base/text.h"
@@ -97,8 +98,12 @@ bool find_module(const void* address, Module* module) {
 }
 
 Module loader_module() {
+  // The kernel tells where it is, unless it was started as the program. (Sanitizers have a function
+  // of that name too.)
+  uintptr_t base = getauxval(AT_BASE);
+  if (base == 0) base = reinterpret_cast<uintptr_t>(&__tls_get_addr);
   Module module;
-  find_module(reinterpret_cast<const void*>(&__tls_get_addr), &module);
+  find_module(reinterpret_cast<const void*>(base), &module);
   return module;
 }
 
