@@ -125,16 +125,12 @@ bool set_report_pid(Text value) {
 }
 
 bool set_tag_by(Text value) {
-  if (value.is("none")) {
-    options.tag_by = TagBy::kNone;
-  } else if (value.is("module")) {
-    options.tag_by = TagBy::kModule;
-  } else if (value.is("thread")) {
-    options.tag_by = TagBy::kThread;
-  } else {
-    return false;
+  for (TagBy rule : {TagBy::kNone, TagBy::kModule, TagBy::kThread}) {
+    if (!value.is(name_of(rule))) continue;
+    options.tag_by = rule;
+    return true;
   }
-  return true;
+  return false;
 }
 
 bool set_tags(Text value) { return copy_path(value, options.tags_path); }
