@@ -1,5 +1,6 @@
-// The operating system, as far as Tally needs it. One .cpp per system implements it, and is alone
-// in making system calls and including system headers. It knows nothing of the heap.
+// The operating system, as far as Tally needs it; files that stay open are in os/file.h. One .cpp
+// of each header per system implements it, and these are alone in making system calls and including
+// system headers. They know nothing of the heap.
 //
 // No function here allocates from a malloc or changes errno; none calls into libc what another
 // preload library may interpose, except where it says so.

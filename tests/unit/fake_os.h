@@ -8,7 +8,15 @@
 
 namespace tally::fake_os {
 
-enum Call : unsigned { kMap = 1, kUnmap = 2, kPurge = 4, kRemap = 8, kMapAt = 16, kWriteAt = 32, kAll = 63 };
+enum Call : unsigned {
+  kMap = 1,
+  kUnmap = 2,
+  kPurge = 4,
+  kRemap = 8,
+  kMapAt = 16,
+  kWriteAt = 32,
+  kAll = 63
+};
 
 // Of the calls in `which`, from here on, the first `skip` succeed, the next `count` fail, the
 // others succeed.
