@@ -71,7 +71,9 @@ int write_points(Point* point, uint64_t uptime) {
 }
 
 void put_text(char* to, size_t capacity, const char* text) {
-  memcpy(to, text, core::min_of(strlen(text), capacity - 1));
+  const size_t length = core::min_of(strlen(text), capacity - 1);
+  memcpy(to, text, length);
+  to[length] = 0;
 }
 
 // In the frame's memory, as the stack may be small.

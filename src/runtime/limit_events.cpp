@@ -7,6 +7,7 @@
 #include "heap/relief.h"
 #include "os/os.h"
 #include "record/writer.h"
+#include "runtime/recorder.h"
 #include "runtime/report.h"
 #include "stats/render.h"
 #include "stats/walk.h"
@@ -141,6 +142,7 @@ void on_limit_event(const LimitEvent& event) {
   buffer[length++] = '\n';
   write(buffer, length);
   if (!aborts) return;
+  record_now();
   write_whole_report();
   // A handler of SIGABRT may allocate.
   os::abort_process();

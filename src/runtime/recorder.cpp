@@ -45,6 +45,8 @@ constinit std::atomic<uint64_t> g_due{0};       // ms: when to publish next
 constinit std::atomic<uint64_t> g_look{0};      // ms: when to look for a request next
 constinit std::atomic<uint64_t> g_earliest{0};  // ms: for what grew
 constinit std::atomic<uint64_t> g_grown{0};     // bytes held from which on it grew
+constinit uint64_t g_highest =
+    0;  // under g_turn: bytes held at publications since the last in time
 
 uint32_t interval() { return options.record_ms != 0 ? options.record_ms : kIntervalMs; }
 
@@ -82,13 +84,15 @@ uint64_t pause_at(uint64_t now) {
   return max_of(kFirstMs, min_of(now - g_started, kIntervalMs));
 }
 
-void plan_next(uint64_t begun_ns) {
+// `in_time`: it was not for what grew.
+void plan_next(uint64_t begun_ns, bool in_time) {
   const uint64_t now = os::now_ms();
   const uint64_t spent = (os::now_ns(os::Clock::kThread) - begun_ns) / 1000;  // us
   g_due.store(now + max_of(pause_at(now), spent * kShare / 1000), std::memory_order_relaxed);
   g_earliest.store(now + max_of(kGrowthMs, spent * kGrowthShare / 1000), std::memory_order_relaxed);
-  const uint64_t held = meta::process.held();
-  g_grown.store(held + max_of(held / 8, kGrowth), std::memory_order_relaxed);
+  // Who grows and shrinks all the time does not grow.
+  g_highest = max_of(meta::process.held(), in_time ? 0 : g_highest);
+  g_grown.store(g_highest + max_of(g_highest / 8, kGrowth), std::memory_order_relaxed);
 }
 
 bool start(bool has_thread) {
@@ -105,7 +109,7 @@ bool start(bool has_thread) {
 }
 
 // The turn is ours. False: there is no record any more.
-bool publish() {
+bool publish(bool in_time) {
   const uint64_t begun = os::now_ns(os::Clock::kThread);
   if (g_is_to_start) {
     g_is_to_start = false;
@@ -115,7 +119,7 @@ bool publish() {
     if (error != ESTALE) complain_of_write(error);
     return false;
   }
-  plan_next(begun);
+  plan_next(begun, in_time);
   return true;
 }
 
@@ -139,9 +143,10 @@ void step(uint64_t now, bool is_ours) {
   bool ok = g_is_on.load(std::memory_order_relaxed);
   if (ok && !g_is_to_start && now >= g_look.load(std::memory_order_relaxed)) {
     g_look.store(now + kLookMs, std::memory_order_relaxed);
-    if (record::serve_request()) ok = publish();
+    if (record::serve_request()) ok = publish(true);
   }
-  if (ok && (now >= due_here(is_ours) || has_grown(now))) ok = publish();
+  const bool in_time = now >= due_here(is_ours);
+  if (ok && (in_time || has_grown(now))) ok = publish(in_time);
   if (!ok) g_is_on.store(false, std::memory_order_relaxed);
   g_turn.release();
 }
@@ -177,6 +182,12 @@ void on_tick(uint64_t now) {
   }
 }
 
+void record_now() {
+  if (!g_is_on.load(std::memory_order_relaxed)) return;
+  g_due.store(0, std::memory_order_relaxed);
+  step(os::now_ms(), true);
+}
+
 void start_recorder() {
   constexpr size_t kStack = 256 * KiB;  // should the program's exit run on it, see is_last_thread
   if (options.record == Record::kNo) return;
@@ -190,7 +201,7 @@ void start_recorder() {
   }
   if (start(has_thread)) {
     g_started = os::now_ms();
-    plan_next(begun);
+    plan_next(begun, true);
     g_is_on.store(true, std::memory_order_release);
   } else {
     g_has_ended.store(true, std::memory_order_relaxed);

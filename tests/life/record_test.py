@@ -306,6 +306,19 @@ def limits_from_outside():
     assert run.end()[0] == 0
 
 
+def tells_of_the_end_by_a_limit():
+    run = Run(RECORDED, "limit", TALLY_LIMITS="tenant=2100K:abort")
+    run.go_on()
+    assert run.line() == ""
+    code, stderr = run.end("")
+    assert code == -signal.SIGABRT and "and the program ends" in stderr, (code, stderr)
+    found = run.read()
+    assert found.is_dead and found.is_last == 0
+    assert found.tags["/tenant"]["own"]["large_live_blocks"] == 20 and found.tags["/tenant"]["refused_count"] == 1
+    assert found.events()[-1]["kind"] == "aborts" and found.events()[-1]["asked"] == 100000
+    os.remove(run.path)
+
+
 def trims_from_outside():
     run = Run(RECORDED, "trim", TALLY_RECORD_MS="1000", TALLY_PURGE_MS="3600000")
     until(lambda: run.read().ledger["dirty"] > 30 << 20)
@@ -398,7 +411,7 @@ def main():
                  is_none_without_the_option, outlives_a_kill, is_harmless_whatever_is_written_to_it,
                  is_the_childs_own_after_fork, leaves_it_to_the_parent_in_hidden_children,
                  begins_anew_with_another_program, never_writes_to_another_file, is_lost_quietly_with_its_file,
-                 are_few_when_dead, limits_from_outside, trims_from_outside, ends_with_the_last_of_the_programs_threads,
+                 are_few_when_dead, limits_from_outside, tells_of_the_end_by_a_limit, trims_from_outside, ends_with_the_last_of_the_programs_threads,
                  follows_a_change_of_user, needs_room, refuses_what_is_not_its_own]:
         if chosen and test.__name__ != chosen:
             continue

@@ -21,7 +21,9 @@ def main():
         os.chmod(program, 0o4755)
         report = os.path.join(folder, "report.json")
         env = {"PATH": os.environ.get("PATH", ""), "TALLY_REPORT": report, "TALLY_FOO": "1", "TALLY_CONF": "bar:1",
-               "TALLY_DUMP_SIGNAL": "nonsense"}
+               "TALLY_DUMP_SIGNAL": "nonsense", "TALLY_RECORD": "keep"}
+        records = f"/dev/shm/tally-{NOBODY}"
+        shutil.rmtree(records, ignore_errors=True)
         os.chmod(folder, 0o777)  # a report could be written, if the option were heeded
         run = subprocess.run([program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
         assert run.returncode == 0, run
@@ -31,6 +33,7 @@ def main():
         assert run.stdout == b"secure 1\n", run
         assert run.stderr == b"", run.stderr
         assert not os.path.exists(report), "TALLY_REPORT was heeded"
+        assert not os.path.exists(records), "TALLY_RECORD was heeded"
         # The same program without the bit hears them, so that silence above means something.
         os.chmod(program, 0o755)
         run = subprocess.run([program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)

@@ -10,7 +10,7 @@ QUIET, DOUBLE_FREE = sys.argv[1], sys.argv[2]
 LIBRARY = sys.argv[3] if len(sys.argv) > 3 else None
 
 KNOWN = ("unknown option (known: abort_conf, backend, check, dump_path, dump_signal, fault, limit, limits, log, "
-         "on_corruption, purge_ms, report, reserve, tag_by, tags, thp)")
+         "on_corruption, purge_ms, record, record_ms, report, reserve, tag_by, tags, thp)")
 PURGE = "expected milliseconds, 0 to 3600000"
 CORRUPTION = "expected abort or report"
 BACKEND = "expected os, libc, jemalloc or mimalloc"
@@ -68,6 +68,10 @@ CASES = [
     ({"TALLY_DUMP_SIGNAL": "sigusr2"}, []),
     ({"TALLY_DUMP_SIGNAL": "32"}, [f"TALLY_DUMP_SIGNAL=32: {SIGNAL}"]),
     ({"TALLY_DUMP_SIGNAL": "33"}, [f"TALLY_DUMP_SIGNAL=33: {SIGNAL}"]),
+    ({"TALLY_RECORD": "0"}, []),
+    ({"TALLY_RECORD": "1", "TALLY_RECORD_MS": "3600000"}, []),
+    ({"TALLY_RECORD": "yes"}, ["TALLY_RECORD=yes: expected 0, 1 or keep"]),
+    ({"TALLY_RECORD_MS": "3600001"}, ["TALLY_RECORD_MS=3600001: expected milliseconds, 0 to 3600000"]),
     ({"TALLY_REPORT": "off"}, []),
     ({"TALLY_REPORT": "2"}, [f"TALLY_REPORT=2: {REPORT}"]),
     ({"TALLY_DUMP_PATH": "/nonexistent/x"}, []),

@@ -12,7 +12,11 @@
 
 #include "dump_reader.h"
 #include "failure.h"
+#include "ledger_parts.h"
 #include "record_file.hpp"
+#include "stat_formats.h"
+#include "summary.h"
+#include "tag_tree.h"
 #include "target.h"
 
 namespace tally::tool {
@@ -305,6 +309,13 @@ TEST_F(RecordReader, SurvivesWhateverIsInTheFile) {
       for (const record::TagRow& tag : record.tags()) EXPECT_FALSE(record.name(tag).empty());
       for (const record::ClassRow& row : record.classes()) index.find(row.tag);
       EXPECT_LE(command_of(record.head).size(), sizeof record.head.command);
+      if (round % 8 == 0) {  // and shown
+        EXPECT_EQ(tag_tree(record).size(), record.tags().size());
+        EXPECT_FALSE(heading(record).empty());
+        EXPECT_FALSE(ledger_line(record).empty());
+        EXPECT_FALSE(stat_as_json(record).empty());
+        EXPECT_TRUE(stat_as_open_metrics(record).ends_with("# EOF\n"));
+      }
       ++read;
     } catch (const Failure&) {
       ++refused;

@@ -79,7 +79,7 @@ class Limit(Program):
                      path, "a//b", "1M", status=2)
         self.refuses(f"/tally: expected a tag of the program's, for /tally is Tally's own{more}",
                      path, "/tally", "1M", status=2)
-        self.refuses(f"SIZE is required{more}", path, "cache", status=2)
+        self.refuses(f"expected TARGET, TAG and SIZE{more}", path, "cache", status=2)
         self.assertIn("usage: tally limit", self.says("--help"))
         dump = self.write("dump.json", "{}")
         self.refuses(f"{dump}: a dump in JSON; this needs a record", dump, "cache", "1M")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 import unittest
 
 TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "tally-dump")
@@ -71,8 +72,8 @@ total                    5984/8704      76.5%  7.05 MiB    481   30.0 MiB
 """
 
 
-def run(*args):
-    return subprocess.run([sys.executable, TOOL, *map(str, args)], capture_output=True, text=True, timeout=60)
+def run(*args, **more):
+    return subprocess.run([sys.executable, TOOL, *map(str, args)], capture_output=True, text=True, timeout=60, **more)
 
 
 class Files(unittest.TestCase):
@@ -158,7 +159,7 @@ class Files(unittest.TestCase):
         self.assertEqual(done.stderr, "")
 
     def test_usage(self):
-        usage = "usage: tally-dump [--json] [--tags N] [--classes N] PID|FILE; --help says more"
+        usage = "usage: tally-dump [--json|--print] [--into DIR] [--tags N] [--classes N] PID|FILE; --help says more"
         done = run()
         self.assertEqual((done.stderr, done.returncode), (f"tally-dump: {usage}\n", 2))
         self.fails(2, usage, "one.json", "two.json")
@@ -246,15 +247,16 @@ class Processes(unittest.TestCase):
 
     def run_as_nobody(self, *args):
         """The user may not be able to read the tool, nor python: both are loaded before it changes."""
-        code = ("import json, os, signal, sys, time; code = compile(sys.stdin.read(), 'tally-dump', 'exec'); "
-                "os.setgroups([]); os.setuid(65534); exec(code, {'__name__': '__main__', '__doc__': ''})")
+        code = ("import json, os, shutil, signal, subprocess, sys, time; "
+                "code = compile(sys.stdin.read(), 'tally-dump', 'exec'); os.setgroups([]); os.setuid(65534); "
+                "exec(code, {'__name__': '__main__', '__doc__': '', '__file__': '/tools/tally-dump'})")
         with open(TOOL, encoding="utf-8") as tool:
             return subprocess.run([sys.executable, "-c", code, *map(str, args)], stdin=tool, capture_output=True,
                                   text=True, timeout=60)
 
     def prints_table(self, child, *args):
         for _ in range(2):  # the second replaces the file of the first
-            done = run(*args, child.pid)
+            done = run("--print", *args, child.pid)
             self.assertEqual((done.stderr, done.stdout, done.returncode), ("", TABLE, 0))
 
     def fails(self, status, message, *args):
@@ -271,6 +273,36 @@ class Processes(unittest.TestCase):
                                      TALLY_CONF=f"purge_ms:10, dump_signal:USR1 ,dump_path:{self.path}"))
         self.prints_table(self.start(signal.SIGUSR2, self.path, TALLY_CONF="dump_signal:USR1,dump_path:/nowhere",
                                      TALLY_DUMP_SIGNAL="USR2", TALLY_DUMP_PATH=self.path))
+
+    def test_the_folder(self):
+        child = self.start(signal.SIGUSR2, self.path, TALLY_DUMP_SIGNAL="USR2", TALLY_DUMP_PATH=self.path)
+        folders = []
+        for args in [], ["--into", self.folder]:
+            done = run(*args, child.pid, cwd=self.folder)
+            self.assertEqual((done.stderr, done.returncode), ("", 0))
+            text, folder = done.stdout.rstrip("\n").split("\nwritten to ")
+            self.assertEqual(text, TABLE)
+            self.assertRegex(folder, rf"/tally-{child.pid}-\d{{8}}-\d{{6}}(-2)?$")
+            folders.append(os.path.realpath(os.path.join(self.folder, folder)))
+            with open(os.path.join(folders[-1], "tally.txt"), encoding="utf-8") as file:
+                self.assertEqual(file.read(), TABLE)
+            self.assertEqual(run(os.path.join(folders[-1], "dump.json")).stdout, TABLE)
+            self.has_metrics(folders[-1], 'tally_live_bytes{tag="/cache/blocks"} 24117248\n')
+        self.assertNotEqual(*folders)
+
+    def has_metrics(self, folder, line):
+        """By the program `tally`, where it was built."""
+        path = os.path.join(folder, "metrics.txt")
+        if "TALLY" in os.environ:
+            with open(path, encoding="utf-8") as file:
+                self.assertIn(line, file.read())
+
+    def test_a_folder_that_cannot_be_written(self):
+        child = self.start(signal.SIGUSR2, self.path, TALLY_DUMP_SIGNAL="USR2", TALLY_DUMP_PATH=self.path)
+        done = run("--into", "/nowhere", child.pid)
+        self.assertRegex(done.stderr, rf"^tally-dump: /nowhere/tally-{child.pid}-\d+-\d+: cannot be written: No such "
+                         "file or directory\n$")
+        self.assertEqual((done.stdout, done.returncode), (TABLE, 10))
 
     def test_paths(self):
         self.prints_table(self.start(signal.SIGUSR2, "here.json", TALLY_DUMP_SIGNAL="USR2",
@@ -293,7 +325,7 @@ class Processes(unittest.TestCase):
         # Who changes its user can be looked into by root alone.
         child = self.start(signal.SIGUSR2, "/tmp/tally-%p.json", NOBODY="1")
         self.removed_in_the_end(child)
-        done = self.run_as_nobody("--signal", "USR2", child.pid)
+        done = self.run_as_nobody("--print", "--signal", "USR2", child.pid)
         self.assertEqual((done.stderr, done.stdout, done.returncode), ("", TABLE, 0))
 
     def test_no_process(self):
@@ -379,7 +411,7 @@ class Library(unittest.TestCase):
             done = run("--json", child.pid)
             self.assertEqual((done.stderr, done.returncode), ("", 0))
             self.assertEqual(self.check(done.stdout)["pid"], child.pid)
-        done = run(child.pid)
+        done = run("--print", child.pid)
         self.assertEqual(done.returncode, 0)
         self.assertTrue(done.stdout.startswith(f"tally: process {child.pid}, backend os: where the memory is\n"))
         out, err = child.communicate("\n", timeout=60)
@@ -395,6 +427,25 @@ class Library(unittest.TestCase):
         child = self.start(self.HOLD)
         self.assertEqual(run(child.pid).returncode, 5)
         self.assertIsNone(child.poll())
+
+    @unittest.skipUnless("TALLY" in os.environ, "TALLY names no program `tally`")
+    def test_a_record_needs_no_signal_and_outlives_the_process(self):
+        child = self.start(self.HOLD, TALLY_RECORD="1", TALLY_RECORD_MS="100")
+        time.sleep(0.5)
+        self.addCleanup(lambda: os.remove(f"/dev/shm/tally-{os.geteuid()}/{child.pid}.tally"))
+        for state in "running", "dead":
+            done = run("--into", self.folder, child.pid)
+            self.assertEqual((done.stderr, done.returncode), ("", 0))
+            text, folder = done.stdout.rstrip("\n").split("\nwritten to ")
+            self.assertTrue(text.startswith(f"process {child.pid}, {state}, as of "))
+            with open(os.path.join(folder, "dump.json"), encoding="utf-8") as file:
+                self.check(file.read())
+            with open(os.path.join(folder, "tally.txt"), encoding="utf-8") as file:
+                self.assertEqual(file.read(), text)
+            with open(os.path.join(folder, "metrics.txt"), encoding="utf-8") as file:
+                self.assertIn(f"tally_up {int(state == 'running')}\n", file.read())
+            child.kill()
+            child.wait()
 
     def test_the_report_at_exit(self):
         path = f"{self.folder}/exit.json"

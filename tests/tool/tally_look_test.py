@@ -7,6 +7,7 @@ usage: tally_look_test.py TALLY LIBRARY RECORD_WRITER
 import http.server
 import json
 import os
+import pathlib
 import pty
 import re
 import shutil
@@ -127,7 +128,16 @@ class Stat(records.RecordTest):
             self.addCleanup(os.close, ours)
             subprocess.run([tool.TALLY, "stat", path], env={**self.env, **environment}, stdout=its, check=True)
             os.close(its)
-            self.assertEqual(b"\x1b[" in os.read(ours, 65536), has_colours)
+            self.assertEqual(b"\x1b[" in self.all_of(ours), has_colours)
+
+    @staticmethod
+    def all_of(terminal):
+        data = b""
+        try:
+            while True:
+                data += os.read(terminal, 65536)
+        except OSError:  # nobody has the other end any more
+            return data
 
     def test_nothing_that_a_name_holds_reaches_the_terminal(self):
         _, path = self.start()
@@ -143,6 +153,12 @@ class Stat(records.RecordTest):
         _, path = self.start("2000")
         done = subprocess.run(f"'{tool.TALLY}' stat '{path}' | true", shell=True, capture_output=True, text=True)
         self.assertEqual(done.stderr, "")
+
+    def test_a_full_disk(self):
+        _, path = self.start()
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([tool.TALLY, "stat", "--json", path], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual((done.stderr, done.returncode), ("tally stat: cannot write: No space left on device\n", 1))
 
     def test_a_thousand_tags_take_no_time(self):
         _, path = self.start("1000")
@@ -176,6 +192,15 @@ class Targets(records.RecordTest):
         self.addCleanup(lambda: (child.kill(), child.wait()))
         self.refuses(f"process {child.pid} (sleep) has no record: start it by tally run PROGRAM, or with "
                      "LD_PRELOAD=libtally.so and TALLY_RECORD=1", child.pid)
+
+    def test_a_process_under_tally_without_a_record(self):
+        child = subprocess.Popen(["sleep", "60"], env={**self.env, "LD_PRELOAD": tool.LIBRARY})
+        self.addCleanup(lambda: (child.kill(), child.wait()))
+        maps, deadline = pathlib.Path(f"/proc/{child.pid}/maps"), time.monotonic() + 30
+        while "/libtally.so" not in maps.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.refuses(f"process {child.pid} (sleep) is under Tally, but without a record: start it with TALLY_RECORD=1",
+                     child.pid)
 
     def test_a_process_of_another_user(self):
         user, _ = self.own_user()

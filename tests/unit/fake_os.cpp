@@ -1,5 +1,7 @@
 #include "fake_os.h"
 
+#include <errno.h>
+
 #include <atomic>
 #include <cstddef>
 
@@ -12,6 +14,8 @@ bool __real__ZN5tally4core2os5purgeEPvm(void* p, size_t bytes);
 void* __real__ZN5tally4core2os5remapEPvmmm(void* p, size_t bytes, size_t new_bytes,
                                            size_t alignment);
 uint64_t __real__ZN5tally4core2os6now_msEv();
+int __real__ZN5tally4core2os8write_atEiPKvmm(int fd, const void* from, size_t bytes,
+                                             uint64_t offset);
 }
 
 namespace tally::fake_os {
@@ -21,6 +25,7 @@ std::atomic<unsigned> g_which{0};
 std::atomic<uint64_t> g_first{0}, g_end{0}, g_calls{0};
 std::atomic<bool> g_clock_set{false};
 std::atomic<uint64_t> g_clock{0};
+std::atomic<int> g_write_error{ENOSPC};
 
 bool fails(Call call) {
   if ((g_which.load() & call) == 0) return false;
@@ -37,6 +42,8 @@ void fail(unsigned which, uint64_t skip, uint64_t count) {
   g_end.store(count > UINT64_MAX - skip ? UINT64_MAX : skip + count);
   g_which.store(which);
 }
+
+void set_write_error(int error) { g_write_error.store(error); }
 
 void fail_none() { fail(kAll, 0, 0); }
 uint64_t calls() { return g_calls.load(); }
@@ -74,6 +81,15 @@ void* __wrap__ZN5tally4core2os5remapEPvmmm(void* p, size_t bytes, size_t new_byt
                                            size_t alignment) {
   return fails(kRemap) ? nullptr
                        : __real__ZN5tally4core2os5remapEPvmmm(p, bytes, new_bytes, alignment);
+}
+int __wrap__ZN5tally4core2os8write_atEiPKvmm(int fd, const void* from, size_t bytes,
+                                             uint64_t offset) {
+  if (!fails(kWriteAt)) {
+    return __real__ZN5tally4core2os8write_atEiPKvmm(fd, from, bytes, offset);
+  }
+  // As the kernel, which writes what there is room for.
+  __real__ZN5tally4core2os8write_atEiPKvmm(fd, from, bytes / 2, offset);
+  return -g_write_error.load();
 }
 uint64_t __wrap__ZN5tally4core2os6now_msEv() {
   return g_clock_set.load() ? g_clock.load() : __real__ZN5tally4core2os6now_msEv();

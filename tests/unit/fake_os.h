@@ -8,12 +8,14 @@
 
 namespace tally::fake_os {
 
-enum Call : unsigned { kMap = 1, kUnmap = 2, kPurge = 4, kRemap = 8, kMapAt = 16, kAll = 31 };
+enum Call : unsigned { kMap = 1, kUnmap = 2, kPurge = 4, kRemap = 8, kMapAt = 16, kWriteAt = 32, kAll = 63 };
 
 // Of the calls in `which`, from here on, the first `skip` succeed, the next `count` fail, the
 // others succeed.
 void fail(unsigned which, uint64_t skip, uint64_t count = UINT64_MAX);
 void fail_none();
+// Of kWriteAt; ENOSPC unless told otherwise.
+void set_write_error(int error);
 // Calls in `which` since the last fail() or fail_none(), failed or not.
 uint64_t calls();
 

@@ -101,6 +101,42 @@ TEST(Meta, APoolGivesTheLastFirstAsItWasLeft) {
   EXPECT_EQ(a->value[3], 7U);
 }
 
+size_t mapped_bytes() {
+  size_t bytes = 0;
+  meta::for_each_mapping(
+      [&](const char* start, const char* end) { bytes += static_cast<size_t>(end - start); });
+  return bytes;
+}
+bool is_mapped(const void* p) {
+  bool found = false;
+  meta::for_each_mapping(
+      [&](const char* start, const char* end) { found = found || (start <= p && p < end); });
+  return found;
+}
+
+TEST(Meta, KnowsWhereItLies) {
+  void* small = meta::allocate(100);
+  EXPECT_TRUE(is_mapped(small));
+  const size_t before = mapped_bytes();
+  char* large = static_cast<char*>(meta::allocate(MiB));
+  char* own = static_cast<char*>(meta::map(MiB));
+  EXPECT_TRUE(is_mapped(large) && is_mapped(large + MiB - 1));
+  EXPECT_TRUE(is_mapped(own) && is_mapped(own + MiB - 1));
+  EXPECT_EQ(mapped_bytes(), before + 2 * MiB);
+  meta::release(large, MiB);
+  EXPECT_FALSE(is_mapped(large));
+  EXPECT_TRUE(is_mapped(own));
+  // From the middle of one, and its ends.
+  meta::unmap(own + MiB / 4, MiB / 2);
+  EXPECT_TRUE(is_mapped(own) && is_mapped(own + MiB - 1));
+  EXPECT_FALSE(is_mapped(own + MiB / 2));
+  EXPECT_EQ(mapped_bytes(), before + MiB / 2);
+  meta::unmap(own, MiB / 4);
+  meta::unmap(own + MiB * 3 / 4, MiB / 4);
+  EXPECT_EQ(mapped_bytes(), before);
+  meta::release(small, 100);
+}
+
 TEST(Meta, ManyThreads) {
   size_t used = meta::used_bytes();
   std::vector<std::thread> threads;

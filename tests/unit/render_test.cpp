@@ -46,7 +46,13 @@ class RenderTest : public testing::Test {
               .live_blocks = 2,
               .capacity_blocks = 85,
               .slabs = 1,
-              .footprint_bytes = 4096};
+              .footprint_bytes = 4096,
+              .alloc_count = 9,
+              .requested_bytes = 400,
+              .empty_bytes = 0,
+              .sparse_slabs = 1,
+              .sparse_free_bytes = 3984,
+              .fill = {1}};
     snapshot_ = {};
     snapshot_.size = sizeof snapshot_;
     snapshot_.version = 1;
@@ -114,7 +120,8 @@ TEST_F(RenderTest, Json) {
       "\"waited_count\":5}],\"classes\":["
       "\n"
       "{\"tag\":5,\"size\":48,\"live_blocks\":2,\"capacity_blocks\":85,\"slabs\":1,"
-      "\"footprint_bytes\":4096}]}\n");
+      "\"footprint_bytes\":4096,\"alloc_count\":9,\"requested_bytes\":400,\"empty_bytes\":0,"
+      "\"sparse_slabs\":1,\"sparse_free_bytes\":3984,\"fill\":[1,0,0,0,0,0,0,0,0,0]}]}\n");
 }
 
 TEST_F(RenderTest, NamesThatAreNoUtf8AreMadeIt) {
@@ -167,7 +174,13 @@ TEST_F(RenderTest, TheTableIsAligned) {
 TEST_F(RenderTest, TheSizesThatTakeMostComeFirst) {
   tally_class_stats_t classes[12];
   for (unsigned i = 0; i < 12; ++i) {
-    classes[i] = {5, 16 * (i + 1), i, 100, 1, uint64_t{1024} * (i % 6 + 1)};
+    classes[i] = {};
+    classes[i].tag = 5;
+    classes[i].block_size = 16 * (i + 1);
+    classes[i].live_blocks = i;
+    classes[i].capacity_blocks = 100;
+    classes[i].slabs = 1;
+    classes[i].footprint_bytes = uint64_t{1024} * (i % 6 + 1);
   }
   snapshot_.classes = classes;
   snapshot_.class_count = 12;

@@ -224,6 +224,70 @@ TEST_F(WalkTest, ClassesAddUpToTheirTag) {
   }
 }
 
+TEST(Walk, ClassesTellHowFullTheirSlabsAre) {
+  // Of half a slab, so that a slab has few blocks: one of a slab of two is neither sparse nor full.
+  const tally_tag tag = make_tag("/walk/fill");
+  constexpr size_t kSize = 16;
+  const size_t in_slab = kSlotBytes / kSize;
+  std::vector<void*> blocks;
+  for (size_t i = 0; i < 4 * in_slab; ++i) blocks.push_back(tally_malloc(tag, kSize));
+  auto row_of = [&](const Snapshot& snapshot) {
+    for (uint64_t i = 0; i < snapshot->class_count; ++i) {
+      if (snapshot->classes[i].tag == tag) return snapshot->classes[i];
+    }
+    return tally_class_stats_t{};
+  };
+  // All but every tenth block of the second slab.
+  const Slab* emptied = slab_of(blocks[2 * in_slab]);
+  std::vector<void*> rest;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (slab_of(blocks[i]) != emptied || i % 10 == 0) {
+      rest.push_back(blocks[i]);
+    } else {
+      tally_free(blocks[i]);
+    }
+  }
+  {
+    Snapshot snapshot;
+    tally_class_stats_t row = row_of(snapshot);
+    EXPECT_EQ(row.live_blocks, rest.size());
+    EXPECT_EQ(row.alloc_count, 4 * in_slab);
+    EXPECT_EQ(row.requested_bytes, 4 * in_slab * kSize);
+    EXPECT_EQ(row.sparse_slabs, 1U);
+    EXPECT_NEAR(static_cast<double>(row.sparse_free_bytes), 0.9 * kSlotBytes, 0.05 * kSlotBytes);
+    uint64_t slabs = 0;
+    for (uint64_t n : row.fill) slabs += n;
+    EXPECT_EQ(slabs, row.slabs);
+    EXPECT_GE(row.fill[9], 3U);
+    EXPECT_EQ(row.fill[0] + row.fill[1], 1U);
+    EXPECT_EQ(row.empty_bytes, 0U);
+  }
+  for (void* block : rest) tally_free(block);
+  Snapshot snapshot;
+  EXPECT_EQ(row_of(snapshot).sparse_slabs, 0U);
+  EXPECT_EQ(row_of(snapshot).empty_bytes, row_of(snapshot).footprint_bytes) << "kept for a while";
+}
+
+TEST(Walk, ASnapshotInMemoryThatIsKeptIsTheSame) {
+  SnapshotSpace space;
+  for (int i = 0; i < 300; ++i) {
+    void* p = tally_malloc(make_tag(("/walk/kept/" + std::to_string(i)).c_str()), 10);
+    const tally_snapshot_t* kept = take_snapshot_in(&space);
+    ASSERT_NE(kept, nullptr);
+    Snapshot fresh;
+    ASSERT_EQ(kept->tag_count, fresh->tag_count);
+    ASSERT_EQ(kept->class_count, fresh->class_count);
+    for (uint64_t j = 0; j < fresh->tag_count; ++j) {
+      ASSERT_STREQ(kept->tags[j].name, fresh->tags[j].name);
+      ASSERT_EQ(memcmp(&kept->tags[j].total, &fresh->tags[j].total, sizeof(tally_counts)), 0)
+          << kept->tags[j].name;
+    }
+    ASSERT_EQ(memcmp(kept->classes, fresh->classes, kept->class_count * sizeof *kept->classes), 0);
+    if (i % 2 == 0) tally_free(p);
+  }
+  meta::unmap(space.start, space.bytes);
+}
+
 TEST_F(WalkTest, NothingIsWrittenBeyondTheCallersStruct) {
   union {
     tally_stats_t stats;

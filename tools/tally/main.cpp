@@ -1,4 +1,5 @@
 // tally COMMAND: everything that is done with Tally from a shell.
+#include <cerrno>
 #include <clocale>
 #include <cstdio>
 #include <cstring>
@@ -82,7 +83,11 @@ int run_command(const char* name, int argc, char** argv) {
   const Command* command = find(name);
   if (command == nullptr) return complain_of_unknown(name);
   try {
-    return command->run(argc, argv);
+    int status = command->run(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+      throw Failure(kFailed, std::string("cannot write: ") + strerror(errno));
+    }
+    return status;
   } catch (const Failure& failure) {
     fprintf(stderr, "tally %s: %s\n", name, failure.what());
     return failure.status();

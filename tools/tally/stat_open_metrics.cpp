@@ -83,8 +83,10 @@ void put_process(Writer& out, const Record& record) {
                  escaped(text_of(record.head.tag_by)) + "\",version=\"" +
                  escaped(text_of(record.head.tally_version)) + "\"",
              "1");
-  out.family("up", Type::kGauge, "", "1 while the process lives, 0 of what it left.");
-  out.sample("", record.is_live ? "1" : "0");
+  if (!record.is_dump) {
+    out.family("up", Type::kGauge, "", "1 while the process lives, 0 of what it left.");
+    out.sample("", record.is_live ? "1" : "0");
+  }
   out.family("timestamp_seconds", Type::kGauge, "seconds", "When the figures were taken.");
   out.sample("", seconds(double(frame.time) / 1e9));
   out.family("resident_bytes", Type::kGauge, "bytes", "Resident memory of the process.");
