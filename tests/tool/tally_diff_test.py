@@ -114,7 +114,7 @@ class Diff(ToolTest):
         self.before.write()
         out, err, status = self.call("diff", path, self.before.path)
         self.assertEqual((err, status), ("", 0))
-        self.assertEqual(out.splitlines()[2], "the time of a dump is that of its file")
+        self.assertEqual(out.splitlines()[2], "the time of a dump that tells none is that of its file")
 
     def test_reads_one_twice(self):
         self.before.write()

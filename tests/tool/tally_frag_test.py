@@ -106,11 +106,16 @@ class Frag(ToolTest):
 fragmentation 40.96: 100 B live in 4.00 KiB of slabs and large blocks
 free in 1 slab: 3.89 KiB
 what to do: little: most of it is in the only slab of a tag and size; fewer tags would share slabs.
-(A dump does not tell how full slabs are, a record does.)
+(This dump does not tell how full slabs are, a record does.)
 
 TAG    SIZE  BLOCKS  ROOM FOR   USED  SLABS  FOOTPRINT      FREE
 /    50 B         2        81  2.4 %      1   4.00 KiB  3.89 KiB
 """)
+
+        dump["classes"][0].update(fill=[1] + [0] * 9, sparse_slabs=1, sparse_free_bytes=3950)
+        text = self.frag(self.write("dump.json", json.dumps(dump)))
+        self.assertIn("\nfree in 1 slab: 3.89 KiB, of it 3.85 KiB in 1 sparse slab\n", text)
+        self.assertIn("  9.........  3.85 KiB\n", text)
 
     def test_a_terminal_gets_blocks_if_it_takes_utf_8(self):
         self.file.write()

@@ -408,7 +408,7 @@ class InLines(ToolTest):
         with open("/dev/full", "w", encoding="utf-8") as full:
             done = subprocess.run([TALLY, "top", self.file.path], env=self.env, stdout=full, stderr=subprocess.PIPE,
                                   timeout=30, text=True)
-        self.assertEqual((done.stderr, done.returncode), ("tally top: stdout: No space left on device\n", 1))
+        self.assertEqual((done.stderr, done.returncode), ("tally top: cannot write: No space left on device\n", 1))
 
     def test_says_what_it_does_not_understand(self):
         for args, message in (

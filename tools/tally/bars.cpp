@@ -7,9 +7,7 @@
 
 namespace tally::tool {
 
-Bars bars_of_stdout() {
-  return has_terminal() && is_utf8() ? Bars::kBlocks : Bars::kDigits;
-}
+Bars bars_of_stdout() { return has_terminal() && is_utf8() ? Bars::kBlocks : Bars::kDigits; }
 
 std::string bars(std::span<const uint64_t> values, uint64_t most, Bars kind) {
   const int steps = kind == Bars::kBlocks ? 8 : 9;

@@ -25,15 +25,15 @@ Shows what changed from A to B, by tag and by size of block: live bytes, their c
 same with all tags below, footprint, blocks, and how often was allocated. What grew most comes first;
 what did not change is left out. A tag that only B has is new, one that only A has is gone.
 
-  A, B              a process id, or the file of a record or of a dump in JSON (a file whose name is
-                    a number: ./123)
-  --every SECONDS   reads TARGET, a process id or the file of a record, twice, so far apart; it may
-                    be left out where only one running process has a record
-  --by tag|class    one of the two tables alone
-  --sort growth|name
-  --all             all rows, not the first 20 of a table alone
-  --json            all rows as JSON, in bytes
-  --help            this text
+  A, B                a process id, or the file of a record or of a dump in JSON (a file whose name
+                      is a number: ./123)
+  --every SECONDS     reads TARGET, a process id or the file of a record, twice, so far apart; it may
+                      be left out where only one running process has a record
+  --by tag|class      one of the two tables alone
+  --sort growth|name  what comes first: what grew most, if left out, or by name
+  --all               all rows, not the first 20 of a table alone
+  --json              all rows as JSON, in bytes
+  --help              this text
 
   tally diff --every 10 4711
   cp /dev/shm/tally-$(id -u)/4711.tally before; sleep 3600; tally diff before 4711
@@ -72,7 +72,8 @@ const char* fate_of(Fate fate) {
 
 void print_notes(const Record& before, const Record& after, const Difference& all) {
   if (!all.is_same_process) puts("A and B are different processes");
-  if (before.is_dump || after.is_dump) puts("the time of a dump is that of its file");
+  if (before.is_dump || after.is_dump)
+    puts("the time of a dump that tells none is that of its file");
   if (!all.seconds) puts("no rates: B is not later than A");
   for (const auto& [name, record] : {std::pair("A", &before), std::pair("B", &after)}) {
     const uint32_t tags = record->frame_head().tags_left_out;

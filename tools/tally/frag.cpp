@@ -49,7 +49,7 @@ void print_summary(const Record& record, const Fragmentation& all) {
   printf("fragmentation %.2f: %s live in %s of slabs and large blocks\n", all.ratio(),
          format_bytes(all.held.live).c_str(), format_bytes(all.held.footprint).c_str());
   printf("free in %s: %s", count_of(all.slabs, "slab").c_str(), format_bytes(all.free).c_str());
-  if (!record.is_dump) {
+  if (all.has_fill) {
     printf(", of it %s in %s", format_bytes(all.sparse_free).c_str(),
            count_of(all.sparse_slabs, "sparse slab").c_str());
   }
@@ -67,10 +67,10 @@ void print_summary(const Record& record, const Fragmentation& all) {
                           : "was not given back yet");
   }
   printf("what to do: %s\n", advice_on(all).c_str());
-  if (record.is_dump) puts("(A dump does not tell how full slabs are, a record does.)");
+  if (!all.has_fill) puts("(This dump does not tell how full slabs are, a record does.)");
 }
 
-void print_rows(const Record& record, const Fragmentation& all, size_t most) {
+void print_rows(const Fragmentation& all, size_t most) {
   using Align = Table::Align;
   std::vector<Table::Column> columns = {{"TAG", Align::kLeft},
                                         {"SIZE", Align::kRight, true},
@@ -80,7 +80,7 @@ void print_rows(const Record& record, const Fragmentation& all, size_t most) {
                                         {"SLABS"},
                                         {"FOOTPRINT", Align::kRight, true},
                                         {"FREE", Align::kRight, true}};
-  if (!record.is_dump) {
+  if (all.has_fill) {
     columns.push_back({"FILL", Align::kLeft});
     columns.push_back({"PINNED", Align::kRight, true});
   }
@@ -92,7 +92,7 @@ void print_rows(const Record& record, const Fragmentation& all, size_t most) {
         std::to_string(of.live_blocks),       std::to_string(of.capacity_blocks),
         format_share(row.live, of.footprint), std::to_string(of.slabs),
         format_bytes(of.footprint),           format_bytes(row.free)};
-    if (!record.is_dump) {
+    if (all.has_fill) {
       cells.push_back(fill_of(of, bars_of_stdout()));
       cells.push_back(of.sparse_slabs == 0 ? "-" : format_bytes(of.sparse_free));
     }
@@ -104,7 +104,7 @@ void print_rows(const Record& record, const Fragmentation& all, size_t most) {
   }
 }
 
-nlohmann::ordered_json as_json(const Record& record, const FragRow& row) {
+nlohmann::ordered_json as_json(const FragRow& row, bool has_fill) {
   const record::ClassRow& of = *row.row;
   nlohmann::ordered_json object = {{"tag", row.tag},
                                    {"size", of.block_size},
@@ -113,7 +113,7 @@ nlohmann::ordered_json as_json(const Record& record, const FragRow& row) {
                                    {"slabs", of.slabs},
                                    {"footprint_bytes", of.footprint},
                                    {"free_bytes", row.free}};
-  if (!record.is_dump) {
+  if (has_fill) {
     object["fill"] = of.fill;
     object["sparse_slabs"] = of.sparse_slabs;
     object["sparse_free_bytes"] = of.sparse_free;
@@ -130,14 +130,14 @@ void print_json(const Record& record, const Fragmentation& all) {
                                    {"fragmentation", all.ratio()},
                                    {"free_bytes", all.free},
                                    {"slabs", all.slabs}};
-  if (!record.is_dump) {
+  if (all.has_fill) {
     object["sparse_slabs"] = all.sparse_slabs;
     object["sparse_free_bytes"] = all.sparse_free;
-    object["outside_bytes"] = all.outside;
   }
+  if (!record.is_dump) object["outside_bytes"] = all.outside;
   object["advice"] = advice_on(all);
   object["rows"] = nlohmann::ordered_json::array();
-  for (const FragRow& row : all.rows) object["rows"].push_back(as_json(record, row));
+  for (const FragRow& row : all.rows) object["rows"].push_back(as_json(row, all.has_fill));
   fputs(json_text(object).c_str(), stdout);
 }
 
@@ -160,7 +160,7 @@ int frag(int argc, char** argv) {
     print_json(record, all);
   } else {
     print_summary(record, all);
-    if (!all.rows.empty()) print_rows(record, all, wants_all ? all.rows.size() : kFirst);
+    if (!all.rows.empty()) print_rows(all, wants_all ? all.rows.size() : kFirst);
   }
   return 0;
 }

@@ -52,6 +52,11 @@ Fragmentation fragmentation_of(const Record& record, std::string_view path) {
       all.lone_free += free;
     }
   }
+  auto is_told = [](const FragRow& row) {
+    return std::any_of(std::begin(row.row->fill), std::end(row.row->fill),
+                       [](uint32_t slabs) { return slabs != 0; });
+  };
+  all.has_fill = !record.is_dump || std::any_of(all.rows.begin(), all.rows.end(), is_told);
   std::sort(all.rows.begin(), all.rows.end(), [](const FragRow& one, const FragRow& other) {
     if (one.free != other.free) return one.free > other.free;
     return one.tag != other.tag ? one.tag < other.tag : one.row->block_size < other.row->block_size;

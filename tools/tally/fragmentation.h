@@ -32,7 +32,7 @@ struct FragRow {
 
 struct Fragmentation {
   Held held;
-  uint64_t free = 0;          // held.footprint - held.live
+  uint64_t free = 0;  // held.footprint - held.live
   uint64_t slabs = 0;
   uint64_t sparse_slabs = 0;  // at most a quarter in use
   uint64_t sparse_free = 0;   // bytes of free blocks in those
@@ -40,6 +40,7 @@ struct Fragmentation {
   uint64_t lone_free = 0;
   uint64_t outside = 0;       // free, and in no slab that is in use: a trim gives it back
   std::vector<FragRow> rows;  // those with the most free bytes first
+  bool has_fill = true;       // it is told how full slabs are: not in every dump
 
   double ratio() const { return held.live == 0 ? 0 : double(held.footprint) / double(held.live); }
 };

@@ -111,7 +111,8 @@ void print_lines(Watch watch, const Options& options) {
   while (true) {
     print_block(watch, options.view());
     if (!options.once && !watch.now().is_live) puts("the process has ended");
-    if (fflush(stdout) != 0) throw Failure(kFailed, std::string("stdout: ") + strerror(errno));
+    if (fflush(stdout) != 0)
+      throw Failure(kFailed, std::string("cannot write: ") + strerror(errno));
     if (options.once || !watch.now().is_live) return;
     next += options.every();
     std::this_thread::sleep_until(next);
