@@ -1,7 +1,8 @@
 #include <elf.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <filesystem>

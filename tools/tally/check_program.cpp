@@ -3,8 +3,10 @@
 #include <fstream>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "checks.h"
 #include "elf_file.h"
@@ -166,21 +168,20 @@ void check_file(Findings& findings, const std::string& path) {
 // The words of a script's first line behind #!.
 std::vector<std::string> words_of(const std::string& script) {
   std::ifstream file(script);
-  std::string word;
-  std::vector<std::string> words;
   std::string line;
   std::getline(file, line);
   std::istringstream in(line.substr(std::min<size_t>(line.size(), 2)));
-  while (in >> word) words.push_back(word);
+  std::vector<std::string> words;
+  for (std::string word; in >> word;) words.push_back(word);
   return words;
 }
 
 // Who runs the script: "#!/usr/bin/env python3" means python3.
 std::string runner_of(const std::string& script) {
-  std::string by = interpreter_of(script);
+  const std::string by = interpreter_of(script);
   const std::vector<std::string> words = words_of(script);
   const bool is_env = fs::path(by).filename() == "env" && words.size() > 1 && words[1][0] != '-';
-  return is_env ? find_program(words[1]) : by;
+  return find_program(is_env ? words[1] : by);
 }
 
 }  // namespace
