@@ -25,8 +25,9 @@ Shows what changed from A to B, by tag and by size of block: live bytes, their c
 same with all tags below, footprint, blocks, and how often was allocated. What grew most comes first;
 what did not change is left out. A tag that only B has is new, one that only A has is gone.
 
-  A, B                a process id, or the file of a record or of a dump in JSON (a file whose name
+  A                   a process id, or the file of a record or of a dump in JSON (a file whose name
                       is a number: ./123)
+  B                   likewise, a later one
   --every SECONDS     reads TARGET, a process id or the file of a record, twice, so far apart; it may
                       be left out where only one running process has a record
   --by tag|class      one of the two tables alone
