@@ -53,16 +53,13 @@ class PostMortem : public testing::Test {
     for (const auto& [offset, piece] : pieces_) RecordFile::put(&bytes, offset, piece);
     RecordFile::write(path(), bytes);
     try {
-      return post_mortem_of(path(), {4711, SIGKILL, started, kDeath});
+      return post_mortem_of(path(), {4711, SIGKILL, started, kDeath, 0});
     } catch (const Failure& failure) {
       return failure.what();
     }
   }
 
   std::string path() const { return folder_ + "/4711.tally"; }
-  std::string end() const {
-    return "its record is kept, and `tally stat " + path() + "` tells more\n";
-  }
 
   RecordFile file_;
   uint32_t root_, cache_;
@@ -87,8 +84,7 @@ TEST_F(PostMortem, TellsTheLargestTagsAndTheLedger) {
             "TAG                LIVE  FOOTPRINT  WITH ALL BELOW\n"
             "/cache         60.0 MiB   64.0 MiB        85.0 MiB\n"
             "/cache/blocks  20.0 MiB   21.0 MiB        21.0 MiB\n"
-            "/              1.00 MiB   2.00 MiB        87.0 MiB\n" +
-                end());
+            "/              1.00 MiB   2.00 MiB        87.0 MiB\n");
 }
 
 TEST_F(PostMortem, TellsWhatGrewInTheLastMinutes) {
@@ -100,8 +96,7 @@ TEST_F(PostMortem, TellsWhatGrewInTheLastMinutes) {
             "TAG                LIVE  FOOTPRINT  WITH ALL BELOW  GREW IN 4 min\n"
             "/cache         60.0 MiB   64.0 MiB        85.0 MiB       40.0 MiB\n"
             "/cache/blocks  20.0 MiB   21.0 MiB        21.0 MiB       21.0 MiB\n"
-            "/              1.00 MiB   2.00 MiB        87.0 MiB      -1.00 MiB\n" +
-                end());
+            "/              1.00 MiB   2.00 MiB        87.0 MiB      -1.00 MiB\n");
 }
 
 TEST_F(PostMortem, TellsTheLastEventsAtLimits) {
@@ -122,8 +117,7 @@ TEST_F(PostMortem, TellsTheLastEventsAtLimits) {
             "MiB, limit 64.0 MiB\n"
             "limit, 10 s before: /cache was refused 2.00 MiB: holds 64.0 MiB, limit 64.0 MiB\n"
             "limit, 340 ms before: /cache was refused 3.00 MiB, which ends the program: holds 64.0 "
-            "MiB, limit 64.0 MiB\n" +
-                end());
+            "MiB, limit 64.0 MiB\n");
 }
 
 TEST_F(PostMortem, ShowsTenTags) {
@@ -136,11 +130,29 @@ TEST_F(PostMortem, IsOfThisProgramOnly) {
   EXPECT_EQ(text(file_.head.created + 1), path() + ": is of a process before it");
   fs::remove(path());
   try {
-    post_mortem_of(path(), {4711, SIGKILL, 0, kDeath});
+    post_mortem_of(path(), {4711, SIGKILL, 0, kDeath, 0});
     FAIL();
   } catch (const Failure& failure) {
     EXPECT_EQ(failure.what(), path() + ": No such file or directory");
   }
+}
+
+// Whether the line of how it ended names the kernel's OOM killer.
+bool names_oom_killer(int signal, uint64_t oom_kills) {
+  FILE* out = tmpfile();
+  print_post_mortem({INT32_MAX, signal, 0, kDeath, oom_kills}, out);
+  rewind(out);
+  char line[256] = "";
+  const char* read = fgets(line, sizeof line, out);
+  fclose(out);
+  return read != nullptr &&
+         std::string_view(line).find("OOM killer was at work") != std::string_view::npos;
+}
+
+TEST_F(PostMortem, NamesTheOomKiller) {
+  EXPECT_TRUE(names_oom_killer(SIGKILL, 1));
+  EXPECT_FALSE(names_oom_killer(SIGKILL, 0));
+  EXPECT_FALSE(names_oom_killer(SIGSEGV, 1));
 }
 
 }  // namespace

@@ -139,6 +139,21 @@ class PostMortem(SuperviseTest):
         self.assertGreater(float(grew), 5)
         self.assertEqual(last, f"its record is kept, and `tally stat {path}` tells more")
 
+    def test_of_a_program_that_exits_past_its_handlers(self):
+        code = "import os; held = b'x' * (30 << 20); print(os.getpid(), flush=True); os._exit(7)"
+        out, err, status = self.call("run", sys.executable, "-c", code)
+        self.assertEqual(status, 7)
+        path = f"/dev/shm/tally-{os.geteuid()}/{out.strip()}.tally"
+        self.assertFalse(os.path.exists(path))
+        ended, as_of, heads, largest, *_ = err.splitlines()
+        self.assertEqual(ended, f"tally: process {out.strip()} ended without a report, by _exit or the like")
+        self.assertRegex(as_of, r"^as of .* before: RSS [0-9.]+ MiB = live blocks \d")
+        self.assertRegex(heads, r"^TAG +LIVE +FOOTPRINT +WITH ALL BELOW")
+        self.assertRegex(largest, "^/(lib|exe)/.*python")
+        self.assertEqual(self.call("run", "--quiet", sys.executable, "-c", code)[1:], ("", 7))
+        out, _, _ = self.call("run", "--option", "record=keep", sys.executable, "-c", code)
+        os.remove(f"/dev/shm/tally-{os.geteuid()}/{out.strip()}.tally")
+
     def test_without_a_record(self):
         out, err, status = self.call("run", "--no-record", "sh", "-c", "echo $$; kill -9 $$")
         self.assertEqual(status, -signal.SIGKILL)

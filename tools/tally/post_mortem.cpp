@@ -1,5 +1,6 @@
 #include "post_mortem.h"
 
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -146,21 +147,37 @@ std::string post_mortem_of(const std::string& record_file, const Ending& ending)
     throw Failure(kFailed, record_file + ": is of a process before it");
   }
   const Record record = reader.read();
+  if (record.frame_head().is_last != 0) return "";
   const int64_t time = record.frame_head().time;
   const Past past(reader, time);
   std::string text = "as of " + before(time, ending.ended) + " before: " + ledger_line(record);
-  text += tags_of(record, past, time) + events_of(reader, ending.ended);
-  return text + "its record is kept, and `tally stat " + record_file + "` tells more\n";
+  return text + tags_of(record, past, time) + events_of(reader, ending.ended);
 }
 
 void print_post_mortem(const Ending& ending, FILE* out) {
-  fprintf(out, "tally: process %d was ended by %s%s\n", static_cast<int>(ending.pid),
-          name_of(WTERMSIG(ending.status)).c_str(),
-          WCOREDUMP(ending.status) ? ", core dumped" : "");
+  const bool is_oom = WTERMSIG(ending.status) == SIGKILL && ending.oom_kills != 0;
+  fprintf(out, "tally: process %d was ended by %s%s%s\n", static_cast<int>(ending.pid),
+          name_of(WTERMSIG(ending.status)).c_str(), WCOREDUMP(ending.status) ? ", core dumped" : "",
+          is_oom ? ", it seems for want of memory: the kernel's OOM killer was at work" : "");
   try {
-    fputs(post_mortem_of(record_path(ending.pid), ending).c_str(), out);
+    const std::string file = record_path(ending.pid);
+    fputs(post_mortem_of(file, ending).c_str(), out);
+    fprintf(out, "its record is kept, and `tally stat %s` tells more\n", file.c_str());
   } catch (const Failure& failure) {
     fprintf(out, "no record of it: %s\n", failure.what());
+  }
+}
+
+void print_silent_end(const Ending& ending, bool keep, FILE* out) {
+  try {
+    const std::string file = record_path(ending.pid);
+    const std::string text = post_mortem_of(file, ending);
+    if (text.empty()) return;
+    fprintf(out, "tally: process %d ended without a report, by _exit or the like\n%s",
+            static_cast<int>(ending.pid), text.c_str());
+    if (!keep) unlink(file.c_str());
+  } catch (const Failure&) {
+    // It ended as most do, and its record with it.
   }
 }
 

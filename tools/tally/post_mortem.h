@@ -1,4 +1,4 @@
-// What is told of a program that a signal ended.
+// What is told of a program that did not tell it itself.
 #pragma once
 
 #include <cstdio>
@@ -12,7 +12,12 @@ namespace tally::tool {
 // and where that is kept.
 void print_post_mortem(const Ending& ending, FILE* out);
 
-// Of that what the record tells. Throws Failure if there is none, or none of this program.
+// A program that exits past its handlers reports nothing, and leaves its record: what that tells,
+// if there is one. Then it is removed, unless it is to be kept.
+void print_silent_end(const Ending& ending, bool keep, FILE* out);
+
+// What the record tells; nothing if it was left at an orderly end. Throws Failure if there is none,
+// or none of this program.
 std::string post_mortem_of(const std::string& record_file, const Ending& ending);
 
 }  // namespace tally::tool

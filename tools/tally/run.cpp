@@ -25,7 +25,8 @@ namespace {
 constexpr char kHelp[] = R"(usage: tally run [OPTION...] [--] PROGRAM [ARG...]
 
 Runs PROGRAM with Tally as its malloc. At its end a table on stderr shows where its memory is. If a
-signal ended it, what it held then, what grew before, and what happened at limits is told.
+signal ended it, what it held then, what grew before, and what happened at limits is told, and
+likewise if it exits past its exit handlers.
 
   --tag-by RULE           what memory that PROGRAM does not tag itself is counted under: module (the
                           library or program whose code allocates; the default), thread (its name)
@@ -246,8 +247,11 @@ int run(int argc, char** argv) {
     fail_to_run(*arguments.program, errno);
   }
   const Ending ending = supervise(program, arguments.program, arguments.children);
-  const bool is_told = WIFSIGNALED(ending.status) && !arguments.quiet;
-  if (is_told) print_post_mortem(ending, stderr);
+  if (WIFSIGNALED(ending.status)) {
+    if (!arguments.quiet) print_post_mortem(ending, stderr);
+  } else if (option("report") != "0") {
+    print_silent_end(ending, option("record") == "keep", stderr);
+  }
   return end_like(ending);
 }
 

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 
 #include "executable.h"
 #include "failure.h"
@@ -184,15 +185,26 @@ class Watch {
   bool ended_ = false;
 };
 
+// Since the system started, cgroups' included; 0 if the kernel does not tell.
+uint64_t oom_kills() {
+  std::ifstream file("/proc/vmstat");
+  std::string name;
+  for (uint64_t value; file >> name >> value;) {
+    if (name == "oom_kill") return value;
+  }
+  return 0;
+}
+
 }  // namespace
 
 Ending supervise(const std::string& program, char** arguments, bool everyone) {
   const Inherited inherited = take_signals();
   everyone ? void(unsetenv(kReportPid)) : prepare_report_pid();
-  Ending ending = {.pid = 0, .status = 0, .started = now(), .ended = 0};
+  Ending ending = {.pid = 0, .status = 0, .started = now(), .ended = 0, .oom_kills = oom_kills()};
   ending.pid = start(program, arguments, inherited);
   ending.status = Watch(ending.pid).until_end();
   ending.ended = now();
+  ending.oom_kills = oom_kills() - ending.oom_kills;
   return ending;
 }
 

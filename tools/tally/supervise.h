@@ -16,6 +16,7 @@ struct Ending {
   pid_t pid;               // of the program; it has been waited for
   int status;              // as waitpid() has it
   int64_t started, ended;  // CLOCK_REALTIME, in nanoseconds
+  uint64_t oom_kills;      // by the kernel's OOM killer meanwhile, in the whole system
 };
 
 // Sets kReportPid to the id that the program will have, unless `everyone` is to report. Runs the
