@@ -56,7 +56,7 @@ uint64_t now_ns(Clock clock);
 // True if the program runs with more rights than its caller: the environment is not to be trusted.
 bool is_secure();
 const char* const* environment();
-// Of the program's file, without folders; cut to what fits, ended by 0.
+// Of the program as it was started, without folders, or of its file; cut to what fits, ended by 0.
 void program_name(char* name, size_t capacity);
 [[noreturn]] void abort_process();
 // At once: nothing that is registered for the end runs.

@@ -304,14 +304,19 @@ uint64_t now_ms() {
 }
 
 void program_name(char* name, size_t capacity) {
-  // The kernel's answer first: AT_EXECFN is a script's where one was started.
+  // As it was started, which may be a link: Debian's redis-server is one to redis-check-rdb. But of
+  // a script that is the script's name.
+  const char* started = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  struct stat as_started, as_mapped;
+  bool is_program = started != nullptr && look_at(AT_FDCWD, started, 0, &as_started) &&
+                    look_at(AT_FDCWD, "/proc/self/exe", 0, &as_mapped) &&
+                    as_started.st_dev == as_mapped.st_dev && as_started.st_ino == as_mapped.st_ino;
   char path[4096];
   long length = system_call(__NR_readlinkat, AT_FDCWD, as_long("/proc/self/exe"), as_long(path),
                             sizeof path - 1);
   const char* whole = path;
-  if (failed(length)) {
-    whole = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
-    if (whole == nullptr) whole = "";
+  if (is_program || failed(length)) {
+    whole = started == nullptr ? "" : started;
   } else {
     path[length] = 0;
     constexpr size_t kGone = sizeof " (deleted)" - 1;

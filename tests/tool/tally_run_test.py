@@ -85,6 +85,13 @@ class Reports(ToolTest):
         pids, tables = self.tables("--children")
         self.assertEqual(tables, pids[::-1])
 
+    def test_a_program_has_the_name_that_it_was_started_by(self):
+        os.symlink(shutil.which("bash"), self.path("other-name"))
+        self.write("script", f"#!{shutil.which('bash')}\n:\n")
+        for program, name in ("other-name", "other-name"), ("script", "bash"):
+            arguments = [] if program == "script" else ["-c", ":"]
+            self.assertIn(f"\n/exe/{name} ", self.call("run", self.path(program), *arguments)[1])
+
     def test_a_file_is_the_programs(self):
         self.call("run", "--no-record", "--json", self.path("heap.json"), "bash", "-c", "bash -c :; :")
         with open(self.path("heap.json"), encoding="utf-8") as file:
