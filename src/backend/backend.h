@@ -28,6 +28,8 @@ struct Backend {
   // What it holds beyond the `taken` bytes that it gave us, for itself or for later; 0 if it does
   // not tell. May be missing.
   uint64_t (*surplus_bytes)(uint64_t taken);
+  // That is resident memory, not address space of which an unknown part is.
+  bool surplus_is_resident = false;
 
   bool gives_zeroed;
   // It deals in pages: any of them may be given back, alone or with their neighbours, and this

@@ -55,6 +55,7 @@ constinit Backend jemalloc = {
       uint64_t resident = figure("stats.resident"), active = figure("stats.active");
       return resident > active ? resident - active : 0;
     },
+    .surplus_is_resident = true,
     .gives_zeroed = false,
     .resize = nullptr,
 };

@@ -142,7 +142,12 @@ constinit Run g_thread_run = nullptr;
 
 void* begin_thread(void* /*unused*/) {
   constexpr int kLeast = 19;
+  // With folders of its own it does not keep the program from entering other namespaces.
+  system_call(__NR_unshare, CLONE_FS);
   system_call(__NR_prctl, PR_SET_NAME, as_long(g_thread_name));
+  // A real-time policy would be inherited, and know no such priority.
+  const sched_param none = {};
+  system_call(__NR_sched_setscheduler, 0, SCHED_OTHER, as_long(&none));
   system_call(__NR_setpriority, PRIO_PROCESS, 0, kLeast);  // of Linux's threads, the running one
   g_thread_run();
   return nullptr;
@@ -163,7 +168,8 @@ int start_thread(void (*run)(), const char* name, size_t stack) {
   if (int failure = pthread_attr_init(&attributes)) return failure;
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   // It inherits the mask. libc's own two signals must reach every thread: setuid waits for that.
-  constexpr uint64_t kAll = ~(uint64_t{3} << 31);
+  // And a filter of system calls may answer by SIGSYS, whose handler then goes on.
+  constexpr uint64_t kAll = ~(uint64_t{3} << 31 | uint64_t{1} << (SIGSYS - 1));
   uint64_t mask = 0;
   system_call(__NR_rt_sigprocmask, SIG_BLOCK, as_long(&kAll), as_long(&mask), sizeof mask);
   int failure = EINVAL;
@@ -179,26 +185,17 @@ int start_thread(void (*run)(), const char* name, size_t stack) {
 
 bool is_last_thread() {
   // A folder has as many links as folders in it, and two. A main thread that has ended is still
-  // there.
+  // there, but without a program. No file is opened: its number would be in the program's way.
+  // Where none of it can be seen (no /proc), nobody is to wait for this thread either.
   struct stat tasks;
   if (failed(
-          system_call(__NR_newfstatat, AT_FDCWD, as_long("/proc/self/task"), as_long(&tasks), 0)) ||
-      tasks.st_nlink != 4) {
-    return false;
+          system_call(__NR_newfstatat, AT_FDCWD, as_long("/proc/self/task"), as_long(&tasks), 0))) {
+    return true;
   }
-  char path[40] = "/proc/self/task/";
-  char digits[12];
-  size_t count = 0, at = strlen(path);
-  for (long pid = system_call(__NR_getpid); pid != 0; pid /= 10) {
-    digits[count++] = static_cast<char>('0' + pid % 10);
-  }
-  while (count != 0) path[at++] = digits[--count];
-  strcpy(path + at, "/stat");
-  char text[64];
-  text[read_whole(path, text, sizeof text - 1)] = 0;
-  // "123 (name) Z"
-  const char* end_of_name = strrchr(text, ')');
-  return end_of_name != nullptr && end_of_name[1] == ' ' && end_of_name[2] == 'Z';
+  char path[8];
+  return tasks.st_nlink <= 4 &&
+         failed(system_call(__NR_readlinkat, AT_FDCWD, as_long("/proc/self/exe"), as_long(path),
+                            sizeof path));
 }
 
 }  // namespace tally::core::os

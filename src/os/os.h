@@ -41,6 +41,8 @@ struct Resident {
   size_t all = 0, shared = 0;
 };
 Resident resident();
+// From now on that opens no file, but in a process that was forked since. One thread at a time.
+void keep_resident_at_hand();
 // Of these bytes, whole pages of private memory, those that are resident; less if they are gone.
 size_t resident_in(const void* p, size_t bytes);
 // What the process may have: the least limit of its cgroups, else the machine's memory.

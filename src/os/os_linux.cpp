@@ -169,13 +169,54 @@ bool read_memory(const void* from, void* to, size_t bytes) {
                      0) == static_cast<long>(bytes);
 }
 
-Resident resident() {
-  long fd = open_file("/proc/self/statm", O_RDONLY);
-  if (failed(fd)) return {};
-  char text[128];
-  long length = system_call(__NR_read, fd, as_long(text), sizeof text - 1);
+namespace {
+
+// A descriptor of statm that is kept, out of the program's way: who opens one each time takes the
+// lowest number for a moment, which the program may count on, or close.
+constinit std::atomic<int> g_statm{-1};
+constinit FileId g_statm_id;
+constinit int64_t g_statm_of = 0;  // the process
+
+// Of the thread: where main ended by pthread_exit, /proc/self is one without memory.
+long open_statm() { return open_file("/proc/thread-self/statm", O_RDONLY); }
+
+// The text's length; 0: it cannot be read.
+size_t read_statm(long fd, char* text, size_t capacity) {
+  const long length = system_call(__NR_pread64, fd, as_long(text), static_cast<long>(capacity), 0);
+  const bool has_memory = length > 0 && text[0] != '0';
+  return has_memory ? static_cast<size_t>(length) : 0;
+}
+
+size_t read_kept_statm(char* text, size_t capacity) {
+  const int fd = g_statm.load(std::memory_order_acquire);
+  if (fd < 0 || g_statm_of != process_id() || !(file_id(fd) == g_statm_id)) return 0;
+  return read_statm(fd, text, capacity);
+}
+
+}  // namespace
+
+void keep_resident_at_hand() {
+  const int old = g_statm.exchange(-1, std::memory_order_relaxed);
+  if (old >= 0 && file_id(old) == g_statm_id) drop_descriptor(old);
+  const long fd = open_statm();
+  if (failed(fd)) return;
+  const int kept = keep_descriptor(static_cast<int>(fd));
   close_file(fd);
-  if (length <= 0) return {};
+  if (kept < 0) return;
+  g_statm_id = file_id(kept);
+  g_statm_of = process_id();
+  g_statm.store(kept, std::memory_order_release);
+}
+
+Resident resident() {
+  char text[128];
+  size_t length = read_kept_statm(text, sizeof text - 1);
+  if (length == 0) {
+    const long fd = open_statm();
+    if (failed(fd)) return {};
+    length = read_statm(fd, text, sizeof text - 1);
+    close_file(fd);
+  }
   text[length] = 0;
   // The second number of pages, and the third.
   size_t bytes[3];

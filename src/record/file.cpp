@@ -166,6 +166,13 @@ bool File::create(const char* folder_path, TextWriter& why) {
     return fail(why, "write", path_, -error);
   }
   int kept = os::keep_descriptor(fd);
+  // Few descriptors may be had; but not those of standard streams that the program has closed.
+  if (kept < 0 && fd <= 2) {
+    os::drop_descriptor(fd);
+    os::remove_file(folder.get(), name_);
+    why.put("cannot keep a descriptor of ").put(path_).put(": raise the limit of open files");
+    return false;
+  }
   if (kept >= 0) os::drop_descriptor(fd);
   id_ = os::file_id(kept >= 0 ? kept : fd);
   fd_.store(kept >= 0 ? kept : fd, std::memory_order_relaxed);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/math.h"
 #include "os/os.h"
 
@@ -151,7 +152,10 @@ Ledger ledger_of(const tally_snapshot_t& snapshot) {
   in_slabs -= core::min_of(in_slabs, live_in_slabs);
   ledger.in_slabs = in_slabs - core::min_of(in_slabs, ledger.empty_slabs);
   ledger.metadata = snapshot.process.metadata_bytes;
-  ledger.backend_surplus = snapshot.process.backend_surplus_bytes;
+  // Address space of which nobody knows how much is resident is in `other`.
+  if (core::backend::selected()->surplus_is_resident) {
+    ledger.backend_surplus = snapshot.process.backend_surplus_bytes;
+  }
   ledger.mapped = snapshot.process.mapped_bytes;
   return ledger;
 }

@@ -108,7 +108,7 @@ struct Ledger {
   uint64_t metadata;         // footprint of /tally
   uint64_t recorder;         // memory of this process for the record
   uint64_t untouched;        // of live: pages of large blocks that nobody wrote to yet
-  uint64_t backend_surplus;  // what the backend holds for itself, as far as it tells
+  uint64_t backend_surplus;  // what the backend holds for itself, if it tells what is resident
   uint64_t charged;          // by tally_charge: counted under tags, but not heap
   uint64_t mapped;           // address space taken
 };

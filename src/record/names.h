@@ -35,7 +35,10 @@ class Names {
     if (error == 0) written_ = used_;
     return error;
   }
-  uint32_t written() const { return written_; }
+  uint32_t written() {
+    core::LockGuard guard(lock_);
+    return written_;
+  }
   // A signal handler came in between, and must stay away.
   bool is_busy_here() const { return lock_.held_by_me(); }
 

@@ -182,6 +182,7 @@ bool start(const char* folder, const Terms& terms, TextWriter& why) {
   }
   begin_anew();
   if (!g_file.create(folder, why)) return false;
+  os::keep_resident_at_hand();
   int error = write_head(terms);
   if (error == 0) error = write_all(false);
   // Whoever finds the file before this knows that it is being made.

@@ -4,6 +4,7 @@
 
 #include "base/gauge.h"
 #include "base/math.h"
+#include "base/options.h"
 #include "base/text.h"
 #include "os/os.h"
 
@@ -116,7 +117,11 @@ bool read_size(Text value, uint64_t* bytes) {
   return *bytes <= Account::kNoLimit;
 }
 
-void remark(const char* prefix, Text what, const char* text) { write_line(prefix, what, "", text); }
+void remark(const char* prefix, Text what, const char* text) {
+  // What is no mistake need not be told by all that the program starts.
+  if (options.report_pid != 0 && options.report_pid != os::process_id()) return;
+  write_line(prefix, what, "", text);
+}
 
 void complain(const char* prefix, Text what, const char* reason) {
   g_has_complained = true;

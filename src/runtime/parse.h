@@ -28,6 +28,7 @@ bool read_number(Text value, uint64_t most, uint64_t* number);
 bool read_size(Text value, uint64_t* bytes);
 
 // "tally: <prefix><what>: <text>" on stderr, a line.
+// By the process that reports alone, if TALLY_REPORT_PID names one.
 void remark(const char* prefix, Text what, const char* text);
 // Likewise of what cannot be followed.
 void complain(const char* prefix, Text what, const char* reason);

@@ -152,18 +152,13 @@ void step(uint64_t now, bool is_ours) {
 }
 
 void run_thread() {
-  constexpr uint32_t kAloneMs = 1000;
   g_thread.store(Lock::me(), std::memory_order_relaxed);
   const uint32_t pause = static_cast<uint32_t>(min_of(kLookMs, interval()));
-  uint32_t since_look = 0;
   for (;;) {
     os::sleep_ms(pause);
     if (g_has_ended.load(std::memory_order_relaxed)) return;
     purge_tick();
     leave_noted();
-    since_look += pause;
-    if (since_look < kAloneMs) continue;
-    since_look = 0;
     if (os::is_last_thread()) return;
   }
 }
@@ -230,7 +225,9 @@ void let_go_of_record() {
   g_thread.store(0, std::memory_order_relaxed);
   g_is_to_start = true;
   g_due.store(os::now_ms() + interval(), std::memory_order_relaxed);
-  g_grown.store(UINT64_MAX, std::memory_order_relaxed);
+  // What it takes is its own from here on.
+  g_highest = meta::process.held();
+  g_grown.store(g_highest + kGrowth, std::memory_order_relaxed);
 }
 
 }  // namespace tally::core

@@ -13,6 +13,26 @@ std::string mapping(const std::string& head, unsigned rss, unsigned anonymous) {
          " kB\nAnonymous: " + std::to_string(anonymous) + " kB\nVmFlags: rd wr\n";
 }
 
+std::optional<uint64_t> unknown(uint64_t /*start*/, uint64_t /*end*/) { return std::nullopt; }
+
+// The kernel has joined 64 KiB of ours with 192 KiB of somebody's.
+TEST(Mappings, OfJoinedOnesThePagesThatArePresentTell) {
+  const std::string smaps =
+      "7f0000000000-7f0000040000 rw-p 00000000 00:00 0 \nRss: 200 kB\nAnonymous: 200 kB\n";
+  const std::vector<record::Range> heap = {{0x7f0000000000, 0x7f0000010000}};
+  auto present = [](uint64_t start, uint64_t end) -> std::optional<uint64_t> {
+    EXPECT_EQ(start, 0x7f0000000000u);
+    EXPECT_EQ(end, 0x7f0000010000u);
+    return 12 * 1024;
+  };
+  const Resident known = read_smaps(smaps, heap, present);
+  EXPECT_EQ(known.heap, 12u * 1024);
+  EXPECT_EQ(known.others, 188u * 1024);
+  const Resident guessed = read_smaps(smaps, heap, unknown);
+  EXPECT_EQ(guessed.heap, 64u * 1024);
+  EXPECT_EQ(guessed.others, 136u * 1024);
+}
+
 TEST(Mappings, AreSortedByWhatTheyAre) {
   const std::string smaps =
       mapping("00400000-00500000 r-xp 00000000 fe:00 1      /usr/bin/a b", 100, 0) +
@@ -30,7 +50,7 @@ TEST(Mappings, AreSortedByWhatTheyAre) {
       mapping("70000000-70200000 rw-p 00000000 00:00 0 ", 1500, 1500) +
       mapping("7f000000-7f010000 rw-p 00000000 00:00 0      [stack]", 20, 20);
   const record::Range heap[] = {{0x10000000, 0x10400000}, {0x70000000, 0x70100000}};
-  const Resident resident = read_smaps(smaps, heap);
+  const Resident resident = read_smaps(smaps, heap, unknown);
   EXPECT_EQ(resident.code, 104u << 10);
   EXPECT_EQ(resident.data, 11u << 10);
   EXPECT_EQ(resident.brk, 64u << 10);
@@ -61,7 +81,7 @@ TEST(Mappings, OfThisProcess) {
 
 TEST(Mappings, OfNobody) {
   EXPECT_FALSE(resident_of(4194305, {}));
-  EXPECT_EQ(read_smaps("nonsense\nRss: 5 kB\n", {}).total, 0u);
+  EXPECT_EQ(read_smaps("nonsense\nRss: 5 kB\n", {}, unknown).total, 0u);
 }
 
 }  // namespace

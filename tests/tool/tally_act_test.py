@@ -168,7 +168,7 @@ metadata          512 KiB   1.2 %  Tally's own tables, the tag /tally
 files and shared 4.00 MiB  10.0 %  resident pages of files and of shared memory, code included
 other            1.50 MiB   3.8 %  stacks, data of programs and libraries, mappings of their own
 
-tally trim would give back 2.00 MiB, and of what is free in slabs the pages without a live block, 8.50 MiB at most
+tally trim would give back 2.00 MiB; of the 8.50 MiB in slabs the program's own malloc_trim may give back whole pages
 """
 
 

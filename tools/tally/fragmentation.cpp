@@ -67,7 +67,8 @@ Fragmentation fragmentation_of(const Record& record, std::string_view path) {
 std::vector<const FragRow*> pinning(const Fragmentation& all, size_t most) {
   std::vector<const FragRow*> rows;
   for (const FragRow& row : all.rows) {
-    if (row.row->sparse_slabs != 0) rows.push_back(&row);
+    // Without a live block it is what a thread has in hand that keeps them.
+    if (row.row->sparse_slabs != 0 && row.row->live_blocks != 0) rows.push_back(&row);
   }
   std::stable_sort(rows.begin(), rows.end(), [](const FragRow* one, const FragRow* other) {
     return one->row->sparse_free > other->row->sparse_free;

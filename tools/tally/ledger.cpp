@@ -80,7 +80,7 @@ void print_trim(const record::Ledger& ledger) {
   const uint64_t kept = ledger.empty_slabs + ledger.dirty + ledger.kept;
   printf("\ntally trim would give back %s", format_bytes(kept).c_str());
   if (ledger.in_slabs != 0) {
-    printf(", and of what is free in slabs the pages without a live block, %s at most",
+    printf("; of the %s in slabs the program's own malloc_trim may give back whole pages",
            format_bytes(ledger.in_slabs).c_str());
   }
   puts("");

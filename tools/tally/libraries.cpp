@@ -146,10 +146,10 @@ std::string find_tally_library(const std::string& given) {
   for (const fs::path& folder : {prefix / "lib", prefix / TALLY_LIBRARY_FOLDER, own}) {
     std::string path = folder / "libtally.so";
     if (fs::exists(path)) return preloadable(path);
-    looked_at += "\n    " + path;
+    looked_at += (looked_at.empty() ? "" : ", ") + path;
   }
-  throw Failure(kConfiguration, "libtally.so was not found; looked for" + looked_at +
-                                    "\nname it by --library PATH or TALLY_LIBRARY=PATH");
+  throw Failure(kConfiguration, "libtally.so was not found; looked for " + looked_at +
+                                    "; name it by --library PATH or TALLY_LIBRARY=PATH");
 }
 
 std::string find_backend_library(const Backend& backend, const SearchPath& where) {

@@ -132,6 +132,7 @@ uint64_t memory_of(long pid) {
 }
 
 std::string tag_path(const std::string& text) {
+  if (text.empty()) throw std::invalid_argument("a tag's path, / for the whole process");
   std::string path = text.starts_with('/') ? "" : "/";
   path += text;
   if (path.size() > TALLY_TAG_PATH_MAX) {

@@ -1,5 +1,8 @@
 #include "mappings.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -8,6 +11,7 @@
 #include <vector>
 
 #include "process.h"
+#include "record_reader.h"
 
 namespace tally::tool {
 namespace {
@@ -53,10 +57,26 @@ uint64_t overlap(const Mapping& mapping, std::span<const record::Range> ranges) 
   return std::min(bytes, mapping.end - mapping.start);
 }
 
+// Bytes of [start, end) whose pages are in memory, by a process's pagemap.
+std::optional<uint64_t> present_in(int pagemap, uint64_t start, uint64_t end) {
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  constexpr uint64_t kPresent = uint64_t{1} << 63;
+  std::vector<uint64_t> entries(65536);
+  uint64_t bytes = 0;
+  for (uint64_t first = start / page; first < end / page;) {
+    const uint64_t count = std::min<uint64_t>(entries.size(), end / page - first);
+    const ssize_t got = pread(pagemap, entries.data(), count * 8, static_cast<off_t>(first * 8));
+    if (got <= 0) return std::nullopt;
+    for (ssize_t i = 0; i < got / 8; ++i) bytes += (entries[size_t(i)] & kPresent) != 0 ? page : 0;
+    first += static_cast<uint64_t>(got) / 8;
+  }
+  return bytes;
+}
+
 class Sorter {
  public:
-  Sorter(std::vector<Mapping> mappings, std::span<const record::Range> heap)
-      : mappings_(std::move(mappings)), heap_(heap) {
+  Sorter(std::vector<Mapping> mappings, std::span<const record::Range> heap, PresentIn present)
+      : mappings_(std::move(mappings)), heap_(heap), present_(std::move(present)) {
     for (const Mapping& mapping : mappings_) {
       if (mapping.rights[2] == 'x' && is_file(mapping)) programs_.insert(mapping.name);
     }
@@ -66,9 +86,7 @@ class Sorter {
     for (size_t i = 0; i < mappings_.size(); ++i) {
       const Mapping& mapping = mappings_[i];
       sum_.total += mapping.rss;
-      uint64_t ours = overlap(mapping, heap_);
-      // The kernel joins neighbours, ours and others': all of it counts as ours up to our part.
-      uint64_t heap = std::min(mapping.rss, ours);
+      uint64_t heap = std::min(mapping.rss, ours_in(mapping));
       sum_.heap += heap;
       if (mapping.rss > heap) put(i, mapping.rss - heap);
     }
@@ -76,6 +94,21 @@ class Sorter {
   }
 
  private:
+  // The kernel joins neighbours, ours and others': then only its table of pages tells them apart.
+  // Where that may not be read all counts as ours, up to our part.
+  uint64_t ours_in(const Mapping& mapping) const {
+    uint64_t ours = overlap(mapping, heap_);
+    if (ours == 0 || ours == mapping.end - mapping.start) return ours;
+    uint64_t bytes = 0;
+    for (const record::Range& range : heap_) {
+      uint64_t start = std::max(mapping.start, range.start), end = std::min(mapping.end, range.end);
+      if (start >= end) continue;
+      std::optional<uint64_t> present = present_(start, end);
+      if (!present) return ours;
+      bytes += *present;
+    }
+    return bytes;
+  }
   static bool is_file(const Mapping& mapping) { return mapping.name.starts_with('/'); }
   static bool is_shared_memory(const Mapping& mapping) {
     return mapping.rights[3] == 's' &&
@@ -123,20 +156,26 @@ class Sorter {
 
   std::vector<Mapping> mappings_;
   std::span<const record::Range> heap_;
+  PresentIn present_;
   std::set<std::string> programs_;  // files of which some part is executable
   Resident sum_;
 };
 
 }  // namespace
 
-Resident read_smaps(const std::string& smaps, std::span<const record::Range> heap) {
-  return Sorter(parse(smaps), heap).sort();
+Resident read_smaps(const std::string& smaps, std::span<const record::Range> heap,
+                    const PresentIn& present) {
+  return Sorter(parse(smaps), heap, present).sort();
 }
 
 std::optional<Resident> resident_of(long pid, std::span<const record::Range> heap) {
   const std::string smaps = read_proc(pid, "smaps");
   if (smaps.empty()) return std::nullopt;
-  return read_smaps(smaps, heap);
+  const File pages(
+      open(("/proc/" + std::to_string(pid) + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+  return read_smaps(smaps, heap, [&](uint64_t start, uint64_t end) {
+    return present_in(pages.descriptor(), start, end);
+  });
 }
 
 }  // namespace tally::tool

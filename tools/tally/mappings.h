@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -25,7 +26,11 @@ struct Resident {
 // `heap`: the record's ranges. None if the kernel does not say: it has ended, or is another user's.
 std::optional<Resident> resident_of(long pid, std::span<const record::Range> heap);
 
+// Bytes of a range that are in memory; none if that cannot be known.
+using PresentIn = std::function<std::optional<uint64_t>(uint64_t start, uint64_t end)>;
+
 // Of the text of /proc/PID/smaps.
-Resident read_smaps(const std::string& smaps, std::span<const record::Range> heap);
+Resident read_smaps(const std::string& smaps, std::span<const record::Range> heap,
+                    const PresentIn& present);
 
 }  // namespace tally::tool

@@ -168,16 +168,19 @@ void print_post_mortem(const Ending& ending, FILE* out) {
   }
 }
 
-void print_silent_end(const Ending& ending, bool keep, FILE* out) {
+bool print_silent_end(const Ending& ending, bool keep, FILE* out) {
   try {
     const std::string file = record_path(ending.pid);
     const std::string text = post_mortem_of(file, ending);
-    if (text.empty()) return;
-    fprintf(out, "tally: process %d ended without a report, by _exit or the like\n%s",
-            static_cast<int>(ending.pid), text.c_str());
+    if (text.empty()) return false;
+    if (out != nullptr) {
+      fprintf(out, "tally: process %d ended without a report, by _exit or the like\n%s",
+              static_cast<int>(ending.pid), text.c_str());
+    }
     if (!keep) unlink(file.c_str());
+    return out != nullptr;
   } catch (const Failure&) {
-    // It ended as most do, and its record with it.
+    return false;  // it ended as most do, and its record with it
   }
 }
 

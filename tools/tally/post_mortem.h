@@ -12,9 +12,10 @@ namespace tally::tool {
 // and where that is kept.
 void print_post_mortem(const Ending& ending, FILE* out);
 
-// A program that exits past its handlers reports nothing, and leaves its record: what that tells,
-// if there is one. Then it is removed, unless it is to be kept.
-void print_silent_end(const Ending& ending, bool keep, FILE* out);
+// True if it was told: a program that exits past its handlers reports nothing, and leaves its
+// record: what that tells, if there is one; `out` may be nullptr. Then it is removed, unless it is
+// to be kept.
+bool print_silent_end(const Ending& ending, bool keep, FILE* out);
 
 // What the record tells; nothing if it was left at an orderly end. Throws Failure if there is none,
 // or none of this program.

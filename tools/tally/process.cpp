@@ -3,6 +3,7 @@
 #include <pwd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -15,9 +16,27 @@ std::string read_proc(long pid, const char* name) {
   return text.str();
 }
 
+namespace {
+
+// Where the first thread ended by pthread_exit, and others run, that of one of those.
+std::string status_text(long pid) {
+  const std::string first = read_proc(pid, "status");
+  if (first.find("\nState:\tZ") == first.npos) return first;
+  std::error_code error;
+  const std::string folder = "/proc/" + std::to_string(pid) + "/task";
+  for (const auto& task : std::filesystem::directory_iterator(folder, error)) {
+    const long tid = strtol(task.path().filename().c_str(), nullptr, 10);
+    const std::string text = read_proc(tid, "status");
+    if (!text.empty() && text.find("\nState:\tZ") == text.npos) return text;
+  }
+  return first;
+}
+
+}  // namespace
+
 std::optional<ProcessStatus> process_status(long pid) {
   ProcessStatus status;
-  std::istringstream lines(read_proc(pid, "status"));
+  std::istringstream lines(status_text(pid));
   bool is_there = false;
   for (std::string line; std::getline(lines, line);) {
     size_t tab = line.find(":\t");

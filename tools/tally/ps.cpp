@@ -19,9 +19,9 @@ namespace {
 constexpr char kHelp[] = R"(usage: tally ps [--json]
 
 Lists the processes that have a record, those that live first, the largest first; as root those of
-all users. STATE is running, stopped, dead (killed or crashed) or ended (by an exit, and the record
-was to be kept); AGE is how old the figures are but RSS, which of a process that lives is that of now;
-LARGEST TAG is the one that holds most itself.
+all users. STATE is running, stopped, dead (killed, crashed, or left by _exit) or ended (by an exit,
+and the record was to be kept); AGE is how old the figures are but RSS, which of a process that lives
+is that of now; LARGEST TAG is the one that holds most itself.
 
   --json    one object a process
   --help    this text

@@ -1,4 +1,6 @@
 // tally run: sets the environment and starts the program, or becomes it.
+#include <linux/capability.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -7,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +19,7 @@
 #include "executable.h"
 #include "failure.h"
 #include "libraries.h"
+#include "limit_size.h"
 #include "post_mortem.h"
 #include "supervise.h"
 
@@ -50,8 +54,9 @@ likewise if it exits past its exit handlers.
 
 Options become variables that the library reads, beside those that the environment has; where both
 are about the same, the option holds. Without either, TALLY_TAG_BY is module, TALLY_RECORD 1,
-TALLY_RECORD_MS 1000 and TALLY_REPORT 1. If TALLY_BACKEND is there its library comes too, and what
-LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well, and has a
+TALLY_RECORD_MS 1000 (of who has capabilities, as root has, 0: no thread of Tally's, which would keep
+them when the program drops its own) and TALLY_REPORT 1. If TALLY_BACKEND is there its library comes
+too, and what LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well, and has a
 record; the table at the end is of PROGRAM's own process (TALLY_REPORT_PID).
 
 PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent
@@ -59,7 +64,8 @@ to `tally run` are passed on, but for those that the terminal sends to both. (A 
 else sends to the whole group comes twice.) When PROGRAM stops, so does `tally run`, and if `tally
 run` is killed by SIGKILL, so is PROGRAM.
 
-  tally run python3 script.py
+  tally run ./server --port 80
+  tally run env PYTHONMALLOC=malloc python3 script.py    (else it has an allocator of its own inside)
   tally run --limit 2G --limit cache=512M:soft=400M --json /tmp/heap-%p.json ./server --port 80
   tally run --backend jemalloc --option purge_ms=200 ./server
   tally run --exec ./daemon --pid-file /run/daemon.pid
@@ -137,8 +143,21 @@ bool is_of_a_tag(const std::string& limit) {
   return limit.substr(0, limit.find(':')).find('=') != limit.npos;
 }
 
+// A program without the limit that was asked for would run on as if it had one.
+void require_limit(const std::string& limit) {
+  const size_t size = is_of_a_tag(limit) ? limit.find('=') + 1 : 0;
+  try {
+    if (size != 0) tag_path(limit.substr(0, size - 1));
+    read_limit(limit.substr(size), [] { return memory_of(getpid()); });
+  } catch (const std::invalid_argument& expected) {
+    fail_usage("--limit " + limit + ": expected " + expected.what());
+  }
+}
+
 void set_limits(const std::vector<std::string>& limits) {
   for (const std::string& limit : limits) {
+    std::istringstream parts(limit);
+    for (std::string part; std::getline(parts, part, ',');) require_limit(part);
     if (is_of_a_tag(limit)) {
       // Of two limits of a tag the last holds; those of other tags stay.
       std::string list = option("limits").value_or("");
@@ -206,11 +225,19 @@ void set_tag_by(const std::string& rule) {
   }
 }
 
+// A process that has some may be about to give them up, which a thread has to do for itself: with
+// one of Tally's, that keeps its own, libc would end the program in setuid.
+bool has_capabilities() {
+  __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  return syscall(SYS_capget, &head, data) == 0 && (data[0].permitted | data[1].permitted) != 0;
+}
+
 void set_record(const std::string& wanted) {
   const bool is_kept = wanted == "1" && option("record") == "keep";
   if (!wanted.empty() && !is_kept) set_option("record", wanted);
   set_default("record", "1");
-  set_default("record_ms", "1000");
+  if (!has_capabilities()) set_default("record_ms", "1000");
 }
 
 void set_preload(const Arguments& arguments) {
@@ -249,8 +276,13 @@ int run(int argc, char** argv) {
   const Ending ending = supervise(program, arguments.program, arguments.children);
   if (WIFSIGNALED(ending.status)) {
     if (!arguments.quiet) print_post_mortem(ending, stderr);
-  } else if (option("report") != "0") {
-    print_silent_end(ending, option("record") == "keep", stderr);
+  } else {
+    const std::string report = option("report").value_or("0");
+    const bool is_quiet = report == "0" || report == "no" || report == "false" || report == "off";
+    const bool is_told =
+        print_silent_end(ending, option("record") == "keep", is_quiet ? nullptr : stderr);
+    if (is_told && report.find('/') != report.npos)
+      fprintf(stderr, "%s was not written\n", report.c_str());
   }
   return end_like(ending);
 }

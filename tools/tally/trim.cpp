@@ -17,8 +17,8 @@ namespace {
 constexpr char kHelp[] = R"(usage: tally trim [TARGET]
 
 Has a running process give back to the system what it keeps and does not use: empty slabs, free pages
-and spans, and pages between live blocks. (tally ledger tells how much that may be.) What threads have
-in hand they keep.
+and spans, and of threads that have ended the pages between live blocks. (tally ledger tells how much
+that is.) Pages between blocks of a thread that runs are its own to give back: it does by malloc_trim.
 
   --help  this text
 
