@@ -56,8 +56,8 @@ Options become variables that the library reads, beside those that the environme
 are about the same, the option holds. Without either, TALLY_TAG_BY is module, TALLY_RECORD 1,
 TALLY_RECORD_MS 1000 (of who has capabilities, as root has, 0: no thread of Tally's, which would keep
 them when the program drops its own) and TALLY_REPORT 1. If TALLY_BACKEND is there its library comes
-too, and what LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well, and has a
-record; the table at the end is of PROGRAM's own process (TALLY_REPORT_PID).
+too, and what LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well,
+and has a record; the table at the end is of PROGRAM's own process (TALLY_REPORT_PID).
 
 PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent
 to `tally run` are passed on, but for those that the terminal sends to both. (A signal that somebody
