@@ -20,13 +20,13 @@ namespace {
 
 // Where the first thread ended by pthread_exit, and others run, that of one of those.
 std::string status_text(long pid) {
-  const std::string first = read_proc(pid, "status");
+  std::string first = read_proc(pid, "status");
   if (first.find("\nState:\tZ") == first.npos) return first;
   std::error_code error;
   const std::string folder = "/proc/" + std::to_string(pid) + "/task";
   for (const auto& task : std::filesystem::directory_iterator(folder, error)) {
     const long tid = strtol(task.path().filename().c_str(), nullptr, 10);
-    const std::string text = read_proc(tid, "status");
+    std::string text = read_proc(tid, "status");
     if (!text.empty() && text.find("\nState:\tZ") == text.npos) return text;
   }
   return first;
