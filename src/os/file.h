@@ -52,7 +52,7 @@ size_t read_whole(const char* path, char* to, size_t capacity);
 // errno. Not where libc may hold a lock, as it does when it calls malloc.
 int start_thread(void (*run)(), const char* name, size_t stack);
 // The running thread is the only one left, as main has ended by pthread_exit: it must end, or the
-// process will not.
+// process will not. Also where that cannot be seen, as without /proc.
 bool is_last_thread();
 
 }  // namespace tally::core::os

@@ -159,8 +159,10 @@ void run_thread() {
     if (g_has_ended.load(std::memory_order_relaxed)) return;
     purge_tick();
     leave_noted();
-    if (os::is_last_thread()) return;
+    if (os::is_last_thread()) break;
   }
+  // Others may be there after all, unseen: from here on they publish, and look for requests.
+  g_thread.store(0, std::memory_order_relaxed);
 }
 
 }  // namespace

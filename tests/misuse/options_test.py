@@ -76,6 +76,8 @@ CASES = [
     ({"TALLY_REPORT": "2"}, [f"TALLY_REPORT=2: {REPORT}"]),
     ({"TALLY_DUMP_PATH": "/nonexistent/x"}, []),
     ({"TALLY_CONF": "purge_ms:10,on_corruption:report,backend:os"}, []),
+    ({"TALLY_REPORT_PID": "000004711"}, []),
+    ({"TALLY_REPORT_PID": "me"}, ["TALLY_REPORT_PID=me: expected the id of the one process that reports; 0: each does"]),
     ({"TALLY_CONF": "purge_ms:abc"}, [f"TALLY_CONF purge_ms:abc: {PURGE}"]),
     ({"TALLY_CONF": "foo:1"}, [f"TALLY_CONF foo: {KNOWN}"]),
     ({"TALLY_CONF": "foo:1,purge_ms:5,backend:x"}, [f"TALLY_CONF foo: {KNOWN}", f"TALLY_CONF backend:x: {BACKEND}"]),
