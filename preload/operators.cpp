@@ -34,17 +34,19 @@ constexpr bool can_catch() { return true; }
 }  // namespace
 #endif
 
+// In a namespace of ours, so that whoever sees these on a stack knows whose they are.
+namespace tally::core {
 namespace {
 
 constexpr bool kMallocIsOurs = TALLY_OPERATORS_USE_MALLOC;
 
-inline void* take_for(const void* caller, size_t n) { return tally::core::allocate_for(caller, n); }
+inline void* take_for(const void* caller, size_t n) { return allocate_for(caller, n); }
 inline void* take_for(const void* caller, size_t n, std::align_val_t alignment) {
-  return tally::core::api::aligned_alloc(static_cast<size_t>(alignment), n, caller);
+  return api::aligned_alloc(static_cast<size_t>(alignment), n, caller);
 }
 inline void* take(size_t n) {
   if constexpr (kMallocIsOurs) return ::malloc(n);
-  return tally::core::allocate(n);
+  return allocate(n);
 }
 inline void* take(size_t n, std::align_val_t alignment) {
   if constexpr (kMallocIsOurs) return ::aligned_alloc(static_cast<size_t>(alignment), n);
@@ -54,14 +56,14 @@ inline void give(void* p) {
   if constexpr (kMallocIsOurs) {
     ::free(p);
   } else {
-    tally::core::release_block(p);
+    release_block(p);
   }
 }
 
 // Whether malloc asked for the caller, who is then put in the place of a forwarder.
 bool is_asked(const void** caller) {
-  if (!tally::core::was_asked()) return false;
-  if (tally::core::is_forwarder(*caller)) *caller = tally::core::forwarded_caller();
+  if (!was_asked()) return false;
+  if (is_forwarder(*caller)) *caller = forwarded_caller();
   return true;
 }
 
@@ -70,8 +72,8 @@ bool is_asked(const void** caller) {
 template <class... Alignment>
 TALLY_NOINLINE void* new_after_handlers(const void* caller, size_t n, Alignment... alignment) {
   for (;;) {
-    std::new_handler handler = tally::core::current_new_handler();
-    if (handler == nullptr) tally::core::throw_bad_alloc();
+    std::new_handler handler = current_new_handler();
+    if (handler == nullptr) throw_bad_alloc();
     handler();
     void* p = caller == nullptr ? take(n, alignment...) : take_for(caller, n, alignment...);
     if (p != nullptr) return p;
@@ -95,7 +97,7 @@ template <bool kArray, class... Alignment>
     void* p = take(n, alignment...);
     return p == nullptr && is_asked(&caller) ? take_for(caller, n, alignment...) : p;
   }
-  tally::core::note_forwarded(caller);
+  note_forwarded(caller);
   try {
     return kArray ? ::operator new[](n, alignment...) : ::operator new(n, alignment...);
   } catch (...) {
@@ -104,6 +106,9 @@ template <bool kArray, class... Alignment>
 }
 
 }  // namespace
+}  // namespace tally::core
+
+using tally::core::give, tally::core::new_or_null, tally::core::new_slow, tally::core::take;
 
 #define TALLY_NEW TALLY_EXPORT TALLY_FORWARDER
 #define TALLY_CALLER __builtin_return_address(0)

@@ -10,6 +10,7 @@
 #include "heap/callers.h"
 #include "heap/large.h"
 #include "heap/relief.h"
+#include "heap/sampling.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "os/libc.h"
@@ -48,8 +49,13 @@ bool is_current(const Heap* heap) {
   return tag != nullptr && tag->is_live() && is_up_to_date(tls.thread);
 }
 
-void* pop(Heap* heap, unsigned c, size_t requested) {
-  if (heap->classes[c].list == nullptr && !refill(heap, c)) return nullptr;
+void* pop(Heap* heap, unsigned c, size_t requested, size_t alignment = kMinAlignment) {
+  if (heap->classes[c].list == nullptr) {
+    if (TALLY_UNLIKELY(is_sampling())) {
+      if (void* sample = allocate_sample(heap, c, requested, alignment)) return sample;
+    }
+    if (!refill(heap, c)) return nullptr;
+  }
   return heap->pop<sizeof(Heap::Class) / kClassTableUnit, false>(c * kClassTableUnit, requested);
 }
 
@@ -64,7 +70,7 @@ Heap* heap_for(const RunningThread& running, const Request& request) {
 // From the heap, or the tag's memory for large blocks. nullptr: no memory.
 void* allocate_in(Heap* heap, const Request& request, bool* zeroed) {
   unsigned c = aligned_class(request.alignment, request.n);
-  if (c < kClasses) return pop(heap, c, request.n);
+  if (c < kClasses) return pop(heap, c, request.n, request.alignment);
   Tag* tag = heap->tag.load(std::memory_order_relaxed);
   return allocate_large(tag, request.n, request.alignment, zeroed);
 }

@@ -2,6 +2,7 @@
 
 #include "base/math.h"
 #include "heap/misuse.h"
+#include "heap/sampling.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "memory/address_map.h"
@@ -26,7 +27,15 @@ bool reuse(Heap* heap, unsigned c) {
     misuse_double_free(list, address_map.find(list));
     return false;
   }
-  heap->hand(c, list, count);
+  uint64_t part = blocks_before_sample(heap, c, count);
+  if (part < count) {
+    last = list;
+    for (uint64_t i = 1; i < part; ++i) last = last->next;
+    heap->store[c].returns = last->next;
+    heap->store[c].returns_count.set(count - part);
+    last->next = nullptr;
+  }
+  heap->hand(c, list, part);
   return true;
 }
 
@@ -44,15 +53,17 @@ Block* end_of_part(Block* first, uint64_t most, size_t size, uint64_t* count) {
 }  // namespace
 
 bool may_borrow(const Heap* heap, unsigned c) {
+  // Where samples are taken one heap more is theirs.
+  uint32_t alone = is_sampling() ? 2 : 1;
   return class_size(c) <= kOneSlotMax &&
          heap->classes[c].handed.get() * class_size(c) < kMostBorrowed &&
-         heap->tag.load(std::memory_order_relaxed)->heaps.load(std::memory_order_relaxed) > 1;
+         heap->tag.load(std::memory_order_relaxed)->heaps.load(std::memory_order_relaxed) > alone;
 }
 
 bool borrow(Heap* heap, unsigned c) {
   if (reuse(heap, c)) return true;
   Tag* tag = heap->tag.load(std::memory_order_relaxed);
-  if (!make_heap_in_commons(tag)) return false;
+  if (!make_shared_heap(commons, tag)) return false;
   LockGuard guard(commons.lock);
   // A look at what came back may retire the heap of a tag that was retired, so it is looked up
   // after that; and what is in its hand goes back with the tag, and not again.
@@ -63,6 +74,11 @@ bool borrow(Heap* heap, unsigned c) {
   uint64_t count;
   Block* first = lender->classes[c].list;
   Block* last = end_of_part(first, heap->classes[c].handed.get(), class_size(c), &count);
+  uint64_t part = blocks_before_sample(heap, c, count);
+  if (part < count) {
+    last = first;
+    for (count = 1; count < part; ++count) last = last->next;
+  }
   lender->classes[c].list = last->next;
   last->next = nullptr;
   heap->hand(c, first, count);

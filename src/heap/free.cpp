@@ -3,7 +3,9 @@
 #include <errno.h>
 
 #include "backend/backend.h"
+#include "heap/guarded.h"
 #include "heap/large.h"
+#include "heap/sampling.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "memory/span.h"
@@ -30,6 +32,7 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
   switch (what.kind) {
     case SlabKind::kBlocks: {
       if (!slab->is_block(p)) return misuse_interior(Use::kFree, p, slab);
+      if (TALLY_UNLIKELY(is_of_samples(slab))) return free_sample(slab, static_cast<Block*>(p));
       Heap* known = tls.thread->find_heap(what.tag);
       if (TALLY_LIKELY(known != nullptr && known->tag.load(std::memory_order_relaxed)->is_live())) {
         return free_remote(known, slab, static_cast<Block*>(p));
@@ -42,6 +45,9 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
     case SlabKind::kSpan:
       if (p != slab->start) return misuse_interior(Use::kFree, p, slab);
       return free_large(slab);
+    case SlabKind::kGuarded:
+      if (p != slab->start) return misuse_interior(Use::kFree, p, slab);
+      return guarded::free_block(slab);
     case SlabKind::kFree:
       // Foreign code: errno is free's to keep.
       int error = errno;
@@ -57,6 +63,7 @@ Slab* find_block(const void* p) {
       return slab->is_block(p) ? slab : nullptr;
     case SlabKind::kRun:
     case SlabKind::kSpan:
+    case SlabKind::kGuarded:
       return p == slab->start ? slab : nullptr;
     case SlabKind::kFree:
       break;

@@ -51,6 +51,13 @@ struct Heap {
   Heap* next_heap;              // const for ever: of all
   Heap* pool_next;
   uint64_t allocs_seen;  // owner: of all classes, when it was last looked whether it is idle
+  // Owner; see heap/sampling.h.
+  struct Sampling {
+    uint64_t due;     // classes, by bits, of which the next block is a sample
+    uint64_t random;  // what is drawn from; 0: nothing was yet
+    double uniform;   // drawn for the list that comes; 0: it is not to be cut
+  };
+  Sampling sampling;
 
   // Puts blocks on a class's list, which is empty.
   void hand(size_t c, Block* blocks, uint64_t count) {

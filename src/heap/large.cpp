@@ -5,6 +5,7 @@
 #include "base/math.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
+#include "heap/sampling.h"
 #include "memory/chunk.h"
 #include "memory/span.h"
 #include "os/os.h"
@@ -40,18 +41,17 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   slab->bytes.store(bytes, std::memory_order_relaxed);
   slab->binding.store(Binding{kind, 0, static_cast<uint16_t>(tag->id)}.pack(),
                       std::memory_order_release);
-  tag->large_allocs.fetch_add(1, std::memory_order_relaxed);
-  tag->large_requested.fetch_add(n, std::memory_order_relaxed);
-  tag->large_live_blocks.fetch_add(1, std::memory_order_relaxed);
-  tag->large_live_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  tag->add_large(bytes, n);
   if (kind == SlabKind::kRun) {
     Chunk::of(slab)->large_blocks.fetch_add(1, std::memory_order_relaxed);
   }
   purge_tick();
+  note_large(slab, n);
   return slab->start;
 }
 
 void free_large(Slab* slab) {
+  forget_large(slab);
   Binding what = slab->what();
   Tag* tag = find_tag(what.tag);
   size_t bytes = slab->bytes.load(std::memory_order_relaxed);
@@ -65,8 +65,7 @@ void free_large(Slab* slab) {
   } else {
     give_span(slab);
   }
-  tag->large_live_bytes.fetch_sub(bytes, std::memory_order_relaxed);
-  tag->large_live_blocks.fetch_sub(1, std::memory_order_relaxed);
+  tag->remove_large(bytes);
   tag->uncharge(bytes);
   purge_tick();
   settle_limits();
@@ -75,6 +74,8 @@ void free_large(Slab* slab) {
 void* resize_large(Slab* slab, size_t n) {
   if (n > PTRDIFF_MAX) return nullptr;
   size_t old_bytes = slab->bytes.load(std::memory_order_relaxed);
+  // Its end is to be where the guard is.
+  if (slab->what().kind == SlabKind::kGuarded) return n == old_bytes ? slab->start : nullptr;
   size_t bytes = round_up(max_of(n, 1), os::page_size());
   Tag* tag = find_tag(slab->what().tag);
   if (bytes == old_bytes) return slab->start;
@@ -85,6 +86,7 @@ void* resize_large(Slab* slab, size_t n) {
     if (!tag->may_charge(more) || !tag->reserve(more)) return nullptr;
   }
   bool ok = false;
+  const char* old_start = slab->start;
   if (slab->slots == 0) {
     // Much smaller ones move into a chunk, so that a mapping is not held for little.
     ok = bytes > kRunMax / 2 && resize_span(slab, bytes);
@@ -105,6 +107,7 @@ void* resize_large(Slab* slab, size_t n) {
   tag->large_live_bytes.fetch_add(bytes - old_bytes, std::memory_order_relaxed);
   if (bytes < old_bytes) tag->uncharge(old_bytes - bytes);
   purge_tick();
+  note_resized(slab, old_start, old_bytes, n);
   settle_limits();
   return slab->start;
 }

@@ -2,6 +2,7 @@
 
 #include "base/options.h"
 #include "base/text.h"
+#include "heap/guard_report.h"
 #include "memory/address_map.h"
 #include "os/os.h"
 #include "tag/tag.h"
@@ -32,6 +33,7 @@ class Line {
   Line() : text_(buffer_, sizeof buffer_ - 1) { text_.put("tally: "); }
   TextWriter& text() { return text_; }
   void put_block(const Slab* slab) {
+    if ((place_ = guarded::place_of(slab)) != nullptr) return put_place(text_, *place_);
     TagReader reader;
     Binding what = slab->what();
     const Tag* tag = find_tag(what.tag);
@@ -46,6 +48,7 @@ class Line {
     size_t length = text_.used();
     buffer_[length++] = '\n';
     os::write_all(2, buffer_, length);
+    if (place_ != nullptr) tell_history(*place_);
     if (!options.abort_on_corruption) return;
     // A handler of SIGABRT may allocate, and this thread may be in the middle of a step of ours.
     Lock::hold_all(true);
@@ -55,6 +58,7 @@ class Line {
  private:
   char buffer_[512];
   TextWriter text_;
+  const guarded::Place* place_ = nullptr;
 };
 
 }  // namespace
@@ -80,6 +84,19 @@ void misuse_interior(Use use, const void* p, const Slab* slab) {
   bool in_blocks = slab->block_size != 0 && p >= slab->start;
   line.text().hex(address(in_blocks ? slab->block_at(slab->index_of(p)) : slab->start));
   line.put_block(slab);
+  line.end();
+}
+
+void misuse_damage(const void* p, const guarded::Place* place) {
+  Line line;
+  const uintptr_t start = address(place->slab.start);
+  const uintptr_t end = start + place->slab.bytes.load(std::memory_order_relaxed);
+  line.text().put(address(p) < start ? "underflow" : "overflow").put(": ").hex(address(p));
+  line.text().put(" was written to, ");
+  put_distance(line.text(), address(p), start, end);
+  line.text().put(" block ").hex(start);
+  line.put_block(&place->slab);
+  line.text().put(", as is seen at its free");
   line.end();
 }
 

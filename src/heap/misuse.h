@@ -13,6 +13,10 @@
 
 namespace tally::core {
 
+namespace guarded {
+struct Place;
+}
+
 enum class Use : uint8_t { kFree, kRealloc, kUsableSize };
 
 void misuse_double_free(const void* p, const Slab* slab);
@@ -21,6 +25,8 @@ void misuse_freed(Use use, const void* p, const Slab* slab);
 // p lies in a slab or large block, but no block starts there.
 void misuse_interior(Use use, const void* p, const Slab* slab);
 void misuse_foreign(Use use, const void* p);
+// p, beside the block of the place, which is being freed, was written to.
+void misuse_damage(const void* p, const guarded::Place* place);
 // A list of `count` free blocks of the slab is none: longer, shorter, or it leaves the slab.
 void misuse_list(const Block* first, uint32_t count, const Slab* slab);
 

@@ -40,8 +40,8 @@ void purge_tick() {
   for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
        thread = thread->next_thread) {
     if (!thread->lock.try_acquire()) continue;
-    // The commons have nobody else who would. What is in their hand is their own.
-    if (thread == &commons && now != last) look_at_idle_heaps(thread, 20000);
+    // They have nobody else who would. What is in their hand is their own.
+    if (is_shared(thread) && now != last) look_at_idle_heaps(thread, 20000);
     // Slabs that became empty and were kept, or whose last blocks came back by two threads at once,
     // so that neither saw it.
     release_all_empty(thread, kLookAt);

@@ -8,6 +8,7 @@
 #include "heap/misuse.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
+#include "heap/sampling.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "memory/address_map.h"
@@ -172,6 +173,8 @@ bool commit(Heap* heap, Slab* slab, uint32_t end) {
 void carve(Heap* heap, Slab* slab, Block* last) {
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
   size_t bytes = slab->block_size > kBatchBytes / 2 ? kLongBatchBytes : kBatchBytes;
+  // Of samples there may be no other of this size for long.
+  if (heap->thread.load(std::memory_order_relaxed) == &sampled) bytes = 0;
   uint32_t batch = static_cast<uint32_t>(max_of(bytes / slab->block_size, 1));
   uint32_t end = static_cast<uint32_t>(min_of(carved + batch, slab->capacity));
   if (!commit(heap, slab, end)) {
@@ -225,7 +228,7 @@ Slab* steal(Heap* heap, unsigned c) {
   constexpr int kLookAt = 64;
   Thread* thread = all_threads.load(std::memory_order_acquire);
   for (int i = 0; thread != nullptr && i < kLookAt; ++i, thread = thread->next_thread) {
-    if (thread == &commons || !thread->orphan.load(std::memory_order_relaxed)) continue;
+    if (is_shared(thread) || !thread->orphan.load(std::memory_order_relaxed)) continue;
     if (!thread->lock.try_acquire()) continue;
     Slab* slab = nullptr;
     if (thread->orphan.load(std::memory_order_relaxed)) {
@@ -319,11 +322,18 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   Block* list = slab->free;
   if (list == nullptr) return false;
   uint32_t count = slab->free_count();
+  auto part = static_cast<uint32_t>(blocks_before_sample(heap, c, count));
   slab->free = nullptr;
-  uint32_t out = slab->level.out() + count;
+  if (TALLY_UNLIKELY(part < count)) {
+    last = check_list(list, count, slab, part);
+    if (last == nullptr) return false;  // reported, and lost
+    slab->free = last->next;
+    last->next = nullptr;
+  }
+  uint32_t out = slab->level.out() + part;
   slab->level.set(out, next_event(slab, out));
   note_use(slab);
-  heap->hand(c, list, count);
+  heap->hand(c, list, part);
   return true;
 }
 
@@ -409,7 +419,7 @@ void look_at_woken(Thread* thread) {
       // Released meanwhile.
     } else if (heap->thread.load(std::memory_order_relaxed) != thread) {
       wake(slab);  // it has become another thread's
-    } else if (look_at(heap, slab, orphan) && orphan && is_done(heap)) {
+    } else if (look_at(heap, slab, orphan && thread != &sampled) && orphan && is_done(heap)) {
       // An orphan has nothing in hand; a thread that runs looks after its own heaps.
       retire_heap(thread, heap);
     }
@@ -533,6 +543,8 @@ Block* flush(Heap* heap, Block* foreign) {
                           heap->store[c].returns_count.get()};
     Block* lists[2] = {heap->classes[c].list, heap->store[c].returns};
     heap->classes[c].list = heap->store[c].returns = nullptr;
+    // Whether it was ahead or next: to keep it where it is next alone would favour such.
+    forget_point(heap, c);
     heap->classes[c].handed.set(heap->classes[c].allocs.get());
     heap->store[c].returns_count.set(0);
     if (counts[0] > UINT32_MAX) {

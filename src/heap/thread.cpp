@@ -31,9 +31,10 @@ constinit Heap empty_heap = {};
 constinit thread_local ThreadState tls = {&empty_heap, &g_not_yet};
 constinit std::atomic<Heap*> all_heaps{nullptr};
 constinit Thread commons(&g_gone);
+constinit Thread sampled(&commons);
 // With those, as whoever holds a lock of theirs is in the middle of a step that a fork waits
 // for.
-constinit std::atomic<Thread*> all_threads{&commons};
+constinit std::atomic<Thread*> all_threads{&sampled};
 constinit Moves heap_moves;
 constinit Lock threads_lock;
 
@@ -139,10 +140,10 @@ Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
   // The lock keeps the tag from becoming another one before the heap is bound to it.
   LockGuard tags(tags_lock);
   if (!holds_block && !tag->is_live()) return nullptr;
-  if (thread == &commons) {
+  if (is_shared(thread)) {
     // Another thread may have been first.
-    LockGuard guard(commons.lock);
-    if (Heap* heap = commons.find_heap(tag->id)) return heap;
+    LockGuard guard(thread->lock);
+    if (Heap* heap = thread->find_heap(tag->id)) return heap;
   }
   Heap* heap = g_heap_pool.take();
   if (heap == nullptr) return nullptr;
@@ -311,12 +312,12 @@ Heap* RunningThread::heap_if_live(Tag* tag) const {
   return heap != nullptr ? heap : make_heap(thread_, tag, false);
 }
 
-bool make_heap_in_commons(Tag* tag) {
+bool make_shared_heap(Thread& shared, Tag* tag) {
   {
-    LockGuard guard(commons.lock);
-    if (commons.find_heap(tag->id) != nullptr) return true;
+    LockGuard guard(shared.lock);
+    if (shared.find_heap(tag->id) != nullptr) return true;
   }
-  return make_heap(&commons, tag, false) != nullptr;
+  return make_heap(&shared, tag, false) != nullptr;
 }
 
 namespace {
@@ -396,6 +397,7 @@ void retire_heap(Thread* thread, Heap* heap) {
     of.requested.set(0);
     of.handed.set(0);
   }
+  heap->sampling = {};
   g_heap_pool.give(heap);
   tag->heaps.fetch_sub(1, std::memory_order_release);
 }

@@ -32,10 +32,13 @@ class RunningThread {
   bool borrowed_ = false;
 };
 
-// What all threads borrow from (heap/commons.h): an orphan that no thread continues with.
+// Orphans that no thread continues with: what all threads borrow from (heap/commons.h), and whose
+// slabs the sampled blocks lie in (heap/sampling.h).
 extern constinit Thread commons;
-// So that it has a heap for the tag. False: no memory, or the tag is retired.
-bool make_heap_in_commons(Tag* tag);
+extern constinit Thread sampled;
+inline bool is_shared(const Thread* thread) { return thread == &commons || thread == &sampled; }
+// So that such a one has a heap for the tag. False: no memory, or the tag is retired.
+bool make_shared_heap(Thread& shared, Tag* tag);
 
 // Scopes; an errno, or 0.
 int push_tag(uint32_t id);

@@ -23,10 +23,11 @@ struct Block {
 };
 
 enum class SlabKind : uint8_t {
-  kFree = 0,    // no block here; also AddressMap::none()
-  kBlocks = 1,  // a slab: blocks of one size class
-  kRun = 2,     // one large block, in a chunk
-  kSpan = 3,    // one large block, a mapping of its own
+  kFree = 0,     // no block here; also AddressMap::none()
+  kBlocks = 1,   // a slab: blocks of one size class
+  kRun = 2,      // one large block, in a chunk
+  kSpan = 3,     // one large block, a mapping of its own
+  kGuarded = 4,  // one block against a guard page (heap/guarded.h)
 };
 
 // What a slab is at the moment, in one word for those who read without a lock.
@@ -122,7 +123,10 @@ struct alignas(kCacheLine) Slab {
       parked;               // lock: not in the list of available slabs, as too little of it is free
   std::atomic<bool> woken;  // any: it is in a thread's list of slabs to look at
   bool kept;                // lock: in the heap's list of empty slabs
-  bool sparse;              // owner, with the lock: it was noted as such
+  union {
+    bool sparse;   // of blocks: owner, with the lock: it was noted as such
+    bool sampled;  // of a large block: who holds it
+  };
 
   Binding what() const { return Binding::unpack(binding.load(std::memory_order_relaxed)); }
   bool is_blocks() const { return what().kind == SlabKind::kBlocks; }

@@ -19,6 +19,7 @@ size_t libc_usable_size(const void* p);
 struct Module {
   const void* id = nullptr;  // no other has it while this one is loaded
   uintptr_t start = 0, end = 0;
+  const void* unwinding = nullptr;  // its .eh_frame_hdr; nullptr: it has none
 
   bool contains(const void* address) const {
     return reinterpret_cast<uintptr_t>(address) - start < end - start;
@@ -32,6 +33,13 @@ Module loader_module();
 // Its name for others to find it by, or that of its file, without folders; cut to what fits, ended
 // by 0. Returns whether it is the program.
 bool module_name(const Module& module, char* name, size_t capacity);
+// Of its file as the linker opened it; empty: the program; "[vdso]": the kernel's. While the module
+// is loaded.
+const char* module_path(const Module& module);
+// Its addresses less those in its file's program headers.
+uintptr_t module_bias(const Module& module);
+// Where the first thread's stack begins, above all that lies on it.
+uintptr_t main_stack_top();
 
 // Whether it can be called by names that Tally does not take. Called before libc_held_bytes.
 bool has_libc();

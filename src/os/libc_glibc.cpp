@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+#include <atomic>
+
 #include "base/math.h"
 #include "base/text.h"
 #include "os/os.h"
@@ -26,6 +28,8 @@ __attribute__((weak)) extern void* __curbrk;
 // Exported by the dynamic linker.
 // NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) void __tls_get_addr();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) extern void* __libc_stack_end;
 }
 
 namespace tally::core::os {
@@ -89,11 +93,45 @@ size_t libc_usable_size(const void* p) {
   return size - ((header.size_and_flags & kMmapped) != 0 ? 2 : 1) * sizeof(size_t);
 }
 
+namespace {
+
+// Of the program, which the kernel has mapped; written once, if by several.
+constinit std::atomic<uintptr_t> g_program_start{0}, g_program_end{0};
+
+void find_program() {
+  const auto* segment = reinterpret_cast<const ElfW(Phdr)*>(getauxval(AT_PHDR));
+  uintptr_t bias = 0, start = UINTPTR_MAX, end = 0;
+  for (size_t i = 0; i < getauxval(AT_PHNUM); ++i) {
+    const ElfW(Phdr)& one = segment[i];
+    if (one.p_type == PT_PHDR) bias = core::address(segment) - one.p_vaddr;
+    if (one.p_type != PT_LOAD) continue;
+    start = min_of(start, one.p_vaddr & ~(page_size() - 1));
+    end = max_of(end, one.p_vaddr + one.p_memsz);
+  }
+  g_program_end.store(bias + end, std::memory_order_relaxed);
+  g_program_start.store(bias + start, std::memory_order_release);
+}
+
+// Where the program's segments have gaps between them, the linker tells each for itself.
+void widen_program(Module* module) {
+  if (g_program_start.load(std::memory_order_acquire) == 0) find_program();
+  const uintptr_t start = g_program_start.load(std::memory_order_acquire);
+  const uintptr_t end = g_program_end.load(std::memory_order_relaxed);
+  // Another, if the program is the dynamic linker, which was told to run this one.
+  if (module->start < start || module->end > end) return;
+  module->start = start;
+  module->end = end;
+}
+
+}  // namespace
+
 bool find_module(const void* address, Module* module) {
   dl_find_object found;
   if (_dl_find_object(const_cast<void*>(address), &found) != 0) return false;
   *module = {found.dlfo_link_map, core::address(found.dlfo_map_start),
-             core::address(found.dlfo_map_end)};
+             core::address(found.dlfo_map_end), found.dlfo_eh_frame};
+  const char* path = found.dlfo_link_map->l_name;
+  if (path == nullptr || *path == 0) widen_program(module);
   return true;
 }
 
@@ -141,6 +179,20 @@ bool module_name(const Module& module, char* name, size_t capacity) {
   out.put(slash == nullptr ? whole : slash + 1);
   name[out.used()] = 0;
   return false;
+}
+
+const char* module_path(const Module& module) {
+  if (module.start == getauxval(AT_SYSINFO_EHDR)) return "[vdso]";
+  const char* path = static_cast<const link_map*>(module.id)->l_name;
+  return path == nullptr ? "" : path;
+}
+
+uintptr_t module_bias(const Module& module) {
+  return static_cast<const link_map*>(module.id)->l_addr;
+}
+
+uintptr_t main_stack_top() {
+  return &__libc_stack_end == nullptr ? 0 : core::address(__libc_stack_end);
 }
 
 namespace {

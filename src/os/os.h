@@ -25,6 +25,11 @@ bool unmap(void* p, size_t bytes);
 // Gives the memory back and keeps the addresses: they read as zero afterwards. False: the system
 // refused, perhaps after it dropped a part (memory is locked page by page).
 bool purge(void* p, size_t bytes);
+// Gives the memory back and keeps the addresses, which nobody may access from then on. False: the
+// system refused.
+bool forbid(void* p, size_t bytes);
+// What was forbidden may be accessed, and reads as zero. False: the system refused.
+bool allow(void* p, size_t bytes);
 // Asks for huge pages in a range, or for none from now on. A hint: errors do not matter.
 void prefer_huge_pages(void* p, size_t bytes, bool yes);
 // Makes the mapping at p longer or shorter, its content kept, new bytes zero. It moves only if it
@@ -32,6 +37,8 @@ void prefer_huge_pages(void* p, size_t bytes, bool yes);
 void* remap(void* p, size_t bytes, size_t new_bytes, size_t alignment);
 // Copies memory that may not be there; false if it is not.
 bool read_memory(const void* from, void* to, size_t bytes);
+// Whether the 8 bytes at p can be read. By a system call that no sandbox forbids.
+bool is_readable(const void* p);
 
 // ---- The process.
 
@@ -49,7 +56,8 @@ size_t resident_in(const void* p, size_t bytes);
 uint64_t memory_bytes(bool* of_cgroup);
 // From the kernel, as a child made behind libc's back would find its parent's number with libc.
 int64_t process_id();
-uint32_t user_id();  // effective
+uint32_t user_id();    // effective
+uint32_t thread_id();  // of the running thread, as the kernel has it
 // Milliseconds since some moment; advances in steps of a few, and may lag by one on another thread.
 uint64_t now_ms();
 // Exact: the date, time since some moment, and processor time of the running thread.
@@ -58,6 +66,8 @@ uint64_t now_ns(Clock clock);
 // True if the program runs with more rights than its caller: the environment is not to be trusted.
 bool is_secure();
 const char* const* environment();
+// The executable's, cut to what fits, ended by 0; empty if the kernel does not tell.
+void program_path(char* path, size_t capacity);
 // Of the program as it was started, without folders, or of its file; cut to what fits, ended by 0.
 void program_name(char* name, size_t capacity);
 [[noreturn]] void abort_process();

@@ -140,6 +140,15 @@ bool purge(void* p, size_t bytes) {
   return !failed(system_call(__NR_madvise, as_long(p), static_cast<long>(bytes), MADV_DONTNEED));
 }
 
+bool forbid(void* p, size_t bytes) {
+  return !failed(system_call(__NR_mmap, as_long(p), static_cast<long>(bytes), PROT_NONE,
+                             kPrivate | MAP_NORESERVE | MAP_FIXED, -1, 0));
+}
+
+bool allow(void* p, size_t bytes) {
+  return !failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), kReadWrite));
+}
+
 void prefer_huge_pages(void* p, size_t bytes, bool yes) {
   system_call(__NR_madvise, as_long(p), static_cast<long>(bytes),
               yes ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -167,6 +176,12 @@ bool read_memory(const void* from, void* to, size_t bytes) {
   iovec remote = {const_cast<void*>(from), bytes};
   return system_call(__NR_process_vm_readv, process_id(), as_long(&local), 1, as_long(&remote), 1,
                      0) == static_cast<long>(bytes);
+}
+
+bool is_readable(const void* p) {
+  // The set of signals is copied before what to do with it is found to make no sense.
+  constexpr long kNonsense = ~0;
+  return system_call(__NR_rt_sigprocmask, kNonsense, as_long(p), 0, 8) == -EINVAL;
 }
 
 namespace {
@@ -315,6 +330,7 @@ uint64_t memory_bytes(bool* of_cgroup) {
 }
 
 int64_t process_id() { return system_call(__NR_getpid); }
+uint32_t thread_id() { return static_cast<uint32_t>(system_call(__NR_gettid)); }
 uint32_t user_id() { return static_cast<uint32_t>(system_call(__NR_geteuid)); }
 
 uint64_t now_ns(Clock clock) {
@@ -344,6 +360,15 @@ uint64_t now_ms() {
   return ms;
 }
 
+void program_path(char* path, size_t capacity) {
+  const long length = system_call(__NR_readlinkat, AT_FDCWD, as_long("/proc/self/exe"),
+                                  as_long(path), static_cast<long>(capacity - 1));
+  path[failed(length) ? 0 : length] = 0;
+  constexpr size_t kGone = sizeof " (deleted)" - 1;
+  char* gone = path + strlen(path) - min_of(kGone, strlen(path));
+  if (strcmp(gone, " (deleted)") == 0) *gone = 0;
+}
+
 void program_name(char* name, size_t capacity) {
   // As it was started, which may be a link: Debian's redis-server is one to redis-check-rdb. But of
   // a script that is the script's name.
@@ -353,17 +378,9 @@ void program_name(char* name, size_t capacity) {
                     look_at(AT_FDCWD, "/proc/self/exe", 0, &as_mapped) &&
                     as_started.st_dev == as_mapped.st_dev && as_started.st_ino == as_mapped.st_ino;
   char path[4096];
-  long length = system_call(__NR_readlinkat, AT_FDCWD, as_long("/proc/self/exe"), as_long(path),
-                            sizeof path - 1);
+  program_path(path, sizeof path);
   const char* whole = path;
-  if (is_program || failed(length)) {
-    whole = started == nullptr ? "" : started;
-  } else {
-    path[length] = 0;
-    constexpr size_t kGone = sizeof " (deleted)" - 1;
-    char* gone = path + length - min_of(kGone, static_cast<size_t>(length));
-    if (strcmp(gone, " (deleted)") == 0) *gone = 0;
-  }
+  if (is_program || *path == 0) whole = started == nullptr ? "" : started;
   const char* slash = strrchr(whole, '/');
   TextWriter out(name, capacity - 1);
   out.put(slash == nullptr ? whole : slash + 1);

@@ -67,7 +67,7 @@ uint64_t rounding_of(uint64_t count, uint64_t size, uint64_t asked, uint64_t ask
 
 }  // namespace
 
-char* pack_rows(const tally_snapshot_t& snapshot, Names& names, FrameHead* frame) {
+char* pack_rows(const tally_snapshot_t& snapshot, core::Names& names, FrameHead* frame) {
   auto* tags = reinterpret_cast<TagRow*>(frame + 1);
   size_t tag_count = 0, larger = 0;
   const uint64_t least = least_size(snapshot, kTagsMax);
@@ -78,7 +78,7 @@ char* pack_rows(const tally_snapshot_t& snapshot, Names& names, FrameHead* frame
     const tally_stats_t& tag = snapshot.tags[i];
     if (size_of(tag) < least || (size_of(tag) == least && places == 0)) continue;
     const uint32_t name = names.offset_of(tag.name);
-    if (name == Names::kNone) continue;
+    if (name == core::Names::kNone) continue;
     if (size_of(tag) == least) --places;
     pack(tag, name, &tags[tag_count++]);
   }
@@ -104,7 +104,7 @@ char* pack_rows(const tally_snapshot_t& snapshot, Names& names, FrameHead* frame
   return reinterpret_cast<char*>(classes + class_count);
 }
 
-void pack_point(const tally_snapshot_t& snapshot, Names& names, Point* point) {
+void pack_point(const tally_snapshot_t& snapshot, core::Names& names, Point* point) {
   const tally_stats_t* largest[kPointTagsMax];
   size_t count = 0;
   auto own = [](const tally_stats_t* tag) { return tag->own.footprint_bytes; };
@@ -119,7 +119,7 @@ void pack_point(const tally_snapshot_t& snapshot, Names& names, Point* point) {
   *point = {};
   for (size_t i = 0; i < count; ++i) {
     const uint32_t name = names.offset_of(largest[i]->name);
-    if (name == Names::kNone) continue;
+    if (name == core::Names::kNone) continue;
     point->tags[point->tag_count++] = {
         .name = name,
         .live_kib = static_cast<uint32_t>(largest[i]->own.live_bytes / 1024),

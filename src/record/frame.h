@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "record/layout.h"
-#include "record/names.h"
+#include "tag/names.h"
 
 namespace tally::record {
 
@@ -12,10 +12,10 @@ namespace tally::record {
 // head but for its seal, time, ledger and what comes behind the rows. Where there is no room the
 // tags with the smallest totals are left out, so that what is above a tag that stays stays too.
 // Returns where the rows end.
-char* pack_rows(const tally_snapshot_t& snapshot, Names& names, FrameHead* frame);
+char* pack_rows(const tally_snapshot_t& snapshot, core::Names& names, FrameHead* frame);
 
 // All but the seal, the time and RSS.
-void pack_point(const tally_snapshot_t& snapshot, Names& names, Point* point);
+void pack_point(const tally_snapshot_t& snapshot, core::Names& names, Point* point);
 
 // What the snapshot knows of the ledger: all but `rss`, `shared`, `recorder` and what pages tell
 // (dirty, kept, untouched).

@@ -9,6 +9,10 @@
 //   Event x   what happened at limits, a ring
 //   Request   from outside: what the process is asked to do
 //   Reply     what became of it
+//   texts     of the sampled heap profile: paths of tags and of modules. As names, but other ones
+//   modules   what the frames of sampled stacks lie in, appended to and never changed
+//   calls     those frames, as a tree, appended to and never changed
+//   Profile x2  the sampled heap profile at one moment, written in turn as frames are
 //
 // The process never maps the file: it writes by pwrite and reads the request by pread, so that
 // nothing that another writer does to it, truncation included, can reach the process. Whatever is
@@ -44,6 +48,10 @@ inline constexpr size_t kPointTagsMax = 60;
 inline constexpr size_t kRecentPoints = 600;
 inline constexpr size_t kMinutePoints = 1440;
 inline constexpr size_t kEventsMax = 256;
+inline constexpr size_t kModulesMax = 1024;
+inline constexpr size_t kCallsMax = 64 * 1024;
+inline constexpr size_t kSitesMax = 8192;
+inline constexpr size_t kSamplesMax = 16 * 1024;
 
 // What every piece begins with.
 struct Seal {
@@ -236,6 +244,97 @@ struct Reply {
   uint64_t bytes;  // kTrim: that went back
 };
 
+// ---- The sampled heap profile. All zero where TALLY_SAMPLE is off.
+//
+// A sample is a block at which a Poisson process along the allocated bytes had a point, so that one
+// of `bytes` (block size) is taken with probability 1 - exp(-bytes / rate), and stands for the
+// reciprocal of that many blocks: weight_of. Sums of weights estimate counts, of weights times
+// sizes bytes, both without bias.
+
+// A mapped ELF file. (A library that was unmapped keeps its entry: the next one at that place gets
+// its own.)
+struct Module {
+  uint64_t start;  // of its segments in the process
+  uint64_t end;
+  uint64_t bias;  // address in the process less that in the file's program headers
+  uint32_t path;  // offset in the texts; of the program itself its executable's path
+  uint32_t build_id_bytes;
+  uint8_t build_id[32];
+};
+
+// A frame of a stack, by its return address. Entry 0 is the root, which no frame is; a stack is the
+// index of its innermost call.
+struct Call {
+  uint64_t address;  // of the instruction after the call
+  uint32_t caller;   // index, less than its own; 0: the outermost, or the stack was cut there
+  uint32_t module;   // index; kNoModule: code of no file, such as a compiler's at run time
+};
+inline constexpr uint32_t kNoModule = ~0U;
+
+// Until when a sampled block lived: lifetimes[i] are estimated blocks freed before kLifetimes[i],
+// and not before the one before it; the last ones lived longer than all.
+inline constexpr uint64_t kLifetimes[] = {
+    1000000,         // 1 ms
+    10000000,        // 10 ms
+    100000000,       // 100 ms
+    1000000000,      // 1 s
+    10000000000,     // 10 s
+    60000000000,     // 1 min
+    600000000000,    // 10 min
+    3600000000000,   // 1 h
+    86400000000000,  // 1 day
+};
+inline constexpr size_t kLifetimeSteps = sizeof kLifetimes / sizeof *kLifetimes + 1;
+
+// An estimate.
+struct Amount {
+  uint64_t objects;
+  uint64_t bytes;  // of blocks, as the tags' live bytes count them
+};
+
+// All samples of one stack and one tag.
+struct Site {
+  uint32_t call;     // index: the innermost call; 0: unknown
+  uint32_t tag;      // offset of its path in the texts
+  Amount allocated;  // since sampling began
+  Amount live;       // the sum over its samples below
+  Amount peak;       // live at the footprint's peak
+  Amount mark;       // live at the mark, see ProfileHead
+  uint64_t lifetimes[kLifetimeSteps];
+};
+
+struct Sample {
+  uint32_t site;    // index in this Profile
+  uint32_t thread;  // that allocated it, as gettid tells
+  uint64_t bytes;   // block size
+  uint64_t requested;
+  int64_t time;  // CLOCK_REALTIME of the allocation
+};
+
+struct ProfileHead {
+  Seal seal;
+  uint64_t bytes;  // of the profile: this head, then sites, then samples
+  int64_t time;    // CLOCK_REALTIME
+  int64_t begun;   // of sampling
+  uint64_t rate;   // bytes between samples in the mean; of the live ones: it grows, and they are
+                   // thinned out, before there is no room for them
+  uint64_t taken;  // samples, ever
+  uint64_t lost;   // of them, for want of memory or room for their site: they are in no sum
+  uint64_t peak_footprint;
+  int64_t peak_time;
+  int64_t mark_time;  // somewhere between 1/2 and 3/4 of the time back to `begun`: what is live now
+                      // and was not then is growth
+  uint32_t call_count;    // of those that are written, with the root
+  uint32_t module_count;  // likewise
+  uint32_t texts_bytes;   // likewise
+  uint32_t site_count;
+  uint32_t sample_count;
+  uint32_t cut;  // stacks whose innermost frames there was no room for in the calls
+};
+
+inline constexpr size_t kProfileBytes =
+    sizeof(ProfileHead) + kSitesMax * sizeof(Site) + kSamplesMax * sizeof(Sample);
+
 // ---- Where they lie.
 
 constexpr uint64_t in_pages(uint64_t bytes) { return (bytes + 4095) / 4096 * 4096; }
@@ -247,7 +346,13 @@ inline constexpr uint64_t kAtMinutes = kAtRecent + in_pages(kRecentPoints * size
 inline constexpr uint64_t kAtEvents = kAtMinutes + in_pages(kMinutePoints * sizeof(Point));
 inline constexpr uint64_t kAtRequest = kAtEvents + in_pages(kEventsMax * sizeof(Event));
 inline constexpr uint64_t kAtReply = kAtRequest + in_pages(sizeof(Request));
-inline constexpr uint64_t kFileBytes = kAtReply + in_pages(sizeof(Reply));
+inline constexpr uint64_t kAtTexts = kAtReply + in_pages(sizeof(Reply));
+inline constexpr uint64_t kAtModules = kAtTexts + kNamesBytes;
+inline constexpr uint64_t kAtCalls = kAtModules + in_pages(kModulesMax * sizeof(Module));
+inline constexpr uint64_t kAtProfile[2] = {
+    kAtCalls + in_pages(kCallsMax * sizeof(Call)),
+    kAtCalls + in_pages(kCallsMax * sizeof(Call)) + in_pages(kProfileBytes)};
+inline constexpr uint64_t kFileBytes = kAtProfile[1] + in_pages(kProfileBytes);
 
 // The seal of a piece in memory: of the `bytes` from its seal on.
 inline uint64_t seal_of(const void* piece, size_t bytes, uint64_t sequence) {
@@ -258,6 +363,8 @@ static_assert(sizeof(Head) % 8 == 0 && offsetof(Head, checksum) == 16);
 static_assert(sizeof(TagRow) == 232 && sizeof(ClassRow) == 104 && sizeof(Range) == 16);
 static_assert(sizeof(FrameHead) == 200 && sizeof(Point) == 776 && sizeof(Event) == 72);
 static_assert(sizeof(Request) == 296 && sizeof(Reply) == 32);
-static_assert(kFileBytes < 6 * 1024 * 1024, "bounded, whatever the program does");
+static_assert(sizeof(Module) == 64 && sizeof(Call) == 16 && sizeof(Site) == 152);
+static_assert(sizeof(Sample) == 32 && sizeof(ProfileHead) == 112);
+static_assert(kFileBytes < 11 * 1024 * 1024, "bounded, whatever the program does");
 
 }  // namespace tally::record

@@ -12,10 +12,12 @@
 #include "os/file.h"
 #include "record/file.h"
 #include "record/frame.h"
-#include "record/names.h"
+#include "record/profile.h"
 #include "record/request.h"
+#include "sample/profile.h"
 #include "stats/pages.h"
 #include "stats/walk.h"
+#include "tag/names.h"
 
 namespace tally::record {
 
@@ -24,11 +26,14 @@ using core::TextWriter;
 
 namespace {
 
+static_assert(core::Names::kTextMost == kNamesBytes);
+
 // What is written is made here first: the file is never mapped. Taken once, and of it only what is
 // used is ever touched.
 struct Memory {
-  char names[Names::kBytes];
+  char names[core::Names::kBytes];
   alignas(4096) char frame[kFrameBytes];
+  ProfileWriter::Memory profile;
 };
 
 constexpr size_t kMemoryBytes = core::round_up(sizeof(Memory), 65536);  // whatever a page is
@@ -36,7 +41,8 @@ constexpr size_t kMemoryBytes = core::round_up(sizeof(Memory), 65536);  // whate
 constinit File g_file;
 constinit Memory* g_memory = nullptr;
 constinit core::SnapshotSpace g_space;
-constinit Names g_names;
+constinit core::Names g_names;
+constinit ProfileWriter g_profile;
 constinit uint64_t g_frames = 0, g_points = 0, g_minutes = 0;
 constinit uint64_t g_minute_ns = 0;  // uptime of the last of those
 constinit std::atomic<uint64_t> g_events{0};
@@ -111,6 +117,7 @@ bool take_memory() {
 
 void begin_anew() {
   g_names.reset(g_memory->names);
+  g_profile.reset(&g_memory->profile);
   g_frames = g_points = g_minutes = g_requests = 0;
   g_events.store(0, std::memory_order_relaxed);
 }
@@ -142,8 +149,9 @@ int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, 
   head->ledger = ledger_of(snapshot);
   head->ledger.rss = resident.all;
   head->ledger.shared = resident.shared;
-  head->ledger.recorder =
-      os::resident_in(g_memory, kMemoryBytes) + os::resident_in(g_space.start, g_space.bytes);
+  head->ledger.recorder = os::resident_in(g_memory, kMemoryBytes) +
+                          os::resident_in(g_space.start, g_space.bytes) +
+                          core::profile.resident_bytes();
   auto* ranges = reinterpret_cast<core::Stretch*>(end);
   static_assert(sizeof(core::Stretch) == sizeof(Range));
   core::Stretches stretches(ranges, kRangesMax);
@@ -170,7 +178,11 @@ int write_all(bool is_last) {
   if (snapshot == nullptr) return 0;  // the next time, perhaps
   Point point;
   int error = write_frame(*snapshot, resident, begun, is_last, &point);
-  return error != 0 ? error : write_points(&point, frame()->uptime);
+  if (error == 0) error = write_points(&point, frame()->uptime);
+  if (error != 0) return error;
+  error = g_profile.write(g_file);
+  // It is the largest part: where there is no room for it the rest goes on without.
+  return error == ENOSPC ? 0 : error;
 }
 
 }  // namespace
@@ -229,7 +241,7 @@ void write_event(EventKind kind, const core::Tag& tag, uint64_t asked, uint64_t 
   if (!is_on() || g_names.is_busy_here()) return;
   Event event = {};
   event.name = g_names.offset_of(tag.name);
-  if (event.name == Names::kNone || write_names() != 0) return;
+  if (event.name == core::Names::kNone || write_names() != 0) return;
   auto limit_of = [](uint64_t limit) {
     return limit == core::Account::kNoLimit ? TALLY_LIMIT_NONE : limit;
   };

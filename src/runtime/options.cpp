@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "base/config.h"
 #include "base/math.h"
 #include "base/options.h"
 #include "base/text.h"
@@ -63,6 +64,25 @@ bool set_dump_signal(Text value) {
   return signal != 0;
 }
 
+constexpr uint64_t kSampleRate = 512 * KiB;
+constinit bool g_sample_is_set = false;
+
+bool set_guard(Text value) {
+  constexpr uint64_t kEvery = 50;
+  constexpr uint64_t kMost = 1000000;
+  uint64_t every;
+  if (is_one_of(value, {"1", "yes", "true", "on"})) {
+    every = kEvery;
+  } else if (is_one_of(value, {"0", "no", "false", "off"})) {
+    every = 0;
+  } else {
+    Text part = next_part(&value, '/');
+    if (!part.is("1") || !read_number(value, kMost, &every) || every == 0) return false;
+  }
+  options.guard = static_cast<uint32_t>(every);
+  return true;
+}
+
 bool set_on_corruption(Text value) {
   if (!value.is("abort") && !value.is("report")) return false;
   options.abort_on_corruption = value.is("abort");
@@ -78,7 +98,11 @@ bool set_purge_ms(Text value) {
 
 bool set_log(Text value) { return copy_path(value, options.log_path); }
 
+// So that samples have a place to be read from; unless the user says whether there is to be one.
+constinit bool g_record_is_set = false;
+
 bool set_record(Text value) {
+  g_record_is_set = true;
   if (value.is("0")) {
     options.record = Record::kNo;
   } else if (value.is("1")) {
@@ -124,6 +148,21 @@ bool set_report_pid(Text value) {
   return true;
 }
 
+bool set_sample(Text value) {
+  constexpr uint64_t kMost = uint64_t{1} << 40;
+  uint64_t rate;
+  if (is_one_of(value, {"1", "yes", "true", "on"})) {
+    rate = kSampleRate;
+  } else if (is_one_of(value, {"0", "no", "false", "off"})) {
+    rate = 0;
+  } else if (!read_size(value, &rate) || rate > kMost) {
+    return false;
+  }
+  options.sample = rate;
+  g_sample_is_set = true;
+  return true;
+}
+
 bool set_tag_by(Text value) {
   for (TagBy rule : {TagBy::kNone, TagBy::kModule, TagBy::kThread}) {
     if (!value.is(name_of(rule))) continue;
@@ -161,6 +200,7 @@ constexpr Option kOptions[] = {
     {"dump_path", set_dump_path, "a path of at most 511 bytes, in which %p is the process id"},
     {"dump_signal", set_dump_signal, "a signal, such as USR2 or 12"},
     {"fault", set_fault_option, kFaultAccepts},
+    {"guard", set_guard, "1/N to guard one of N samples, 1 for 1/50, or 0 for none"},
     {"limit", set_limit_option, kLimitAccepts},
     {"limits", set_limits_option, kLimitsAccepts},
     {"log", set_log, "a path of at most 511 bytes"},
@@ -171,6 +211,7 @@ constexpr Option kOptions[] = {
     {"report", set_report, "0, 1, or a path, in which %p is the process id"},
     {"report_pid", set_report_pid, "the id of the one process that reports; 0: each does"},
     {"reserve", set_reserve, "a size, such as 64K, at most 1G"},
+    {"sample", set_sample, "bytes between samples, such as 512K, 1 for that, or 0 for none"},
     {"tag_by", set_tag_by, "module, thread or none"},
     {"tags", set_tags, "the path of a file, of at most 511 bytes"},
     {"thp", set_thp, "never, auto or always"},
@@ -231,6 +272,15 @@ void read_options() {
       apply(kPrefix, pair, find(pair, '='));
     }
   }
+  if (options.guard != 0 && options.sample == 0) {
+    if (g_sample_is_set) {
+      complain("TALLY_GUARD", {"", 0}, "no sample is guarded, as TALLY_SAMPLE is 0");
+      options.guard = 0;
+    } else {
+      options.sample = kSampleRate;
+    }
+  }
+  if (options.sample != 0 && !g_record_is_set) options.record = Record::kYes;
 }
 
 }  // namespace tally::core

@@ -6,6 +6,7 @@
 #include "base/options.h"
 #include "base/text.h"
 #include "heap/callers.h"
+#include "heap/guard_report.h"
 #include "heap/thread.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
@@ -16,6 +17,7 @@
 #include "runtime/recorder.h"
 #include "runtime/report.h"
 #include "runtime/tag_options.h"
+#include "sample/profile.h"
 
 namespace tally::core {
 namespace {
@@ -23,9 +25,10 @@ namespace {
 constexpr int kExConfig = 78;  // as in sysexits.h
 
 // ---- fork. The child must find every table whole, so the forking thread takes every lock first,
-// in the order in which they nest: tags, threads, each thread's own, central, metadata. (A fork in
-// a signal handler may have interrupted this thread with one of them in hand, and then meets them
-// out of order: should another thread wait for that one with the next in hand, neither goes on.)
+// in the order in which they nest: tags, threads, each thread's own, reports on guarded blocks, the
+// profile, guarded places, central, metadata. (A fork in a signal handler may have interrupted this
+// thread with one of them in hand, and then meets them out of order: should another thread wait for
+// that one with the next in hand, neither goes on.)
 
 template <class Step>
 void for_each_lock(Step step) {
@@ -35,6 +38,9 @@ void for_each_lock(Step step) {
        thread = thread->next_thread) {
     step(thread->lock);
   }
+  step(guard_report_lock);
+  step(profile.lock);
+  step(guarded::lock);
   step(central);
   step(limits_lock);
   step(meta::lock);
@@ -66,6 +72,8 @@ void after_fork_in_child() {
   forget_other_threads_at_limits();
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
+  profile.after_fork();
+  tls.thread->for_each_heap([](Heap* heap) { heap->sampling.random = 0; });
   let_go_of_stderr();
   let_go_of_record();
 }
@@ -98,6 +106,13 @@ void have_options() {
   g_has_options = true;
   read_options();
   start_tag_rule();
+  profile.start(options.sample);
+}
+
+void guard_samples() {
+  if (start_guarding(options.guard)) return;
+  complain("TALLY_GUARD", {"", 0},
+           "no sample is guarded, as the system refuses the addresses for that");
 }
 
 // 101 is the first priority that is not the implementation's: options hold before other
@@ -108,6 +123,7 @@ __attribute__((constructor(101))) void on_load() {
   if (is_by_module()) check_by_module();
   choose_backend();
   apply_limits();
+  guard_samples();
   if (options.abort_conf && has_complained()) os::exit_process(kExConfig);
   prepare_report();
   RunningThread first;  // so that nothing of ours is left to do in the middle of the program

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "base/math.h"
+#include "heap/guarded.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
 #include "memory/span.h"
@@ -74,7 +75,7 @@ class Look {
     return {.untouched = live_.all() - live_.resident(),
             .dirty = dirty_.resident(),
             .kept = kept_.resident(),
-            .ends = ends_.resident()};
+            .ends = ends_.resident() + guarded::slack_bytes()};  // which is filled
   }
 
  private:
@@ -155,6 +156,7 @@ Pages look_at_pages(uint64_t large_blocks, uint64_t large_bytes, Stretches* stre
     const size_t count = list_spans(&next, facts, kAtOnce);
     for (size_t i = 0; i < count; ++i) look.at_span(facts[i]);
   } while (next != nullptr);
+  // (Guarded blocks' places are in a mapping of metadata's.)
   meta::for_each_mapping([&](const char* start, const char* end) {
     stretches->add(start, static_cast<size_t>(end - start));
   });

@@ -77,6 +77,17 @@ struct Tag {
   // The first half of charge, and its undoing: for what may fail afterwards.
   bool reserve(size_t bytes);
   void unreserve(size_t bytes);
+  // A block that it counts by itself came, or went.
+  void add_large(size_t bytes, size_t requested) {
+    large_allocs.fetch_add(1, std::memory_order_relaxed);
+    large_requested.fetch_add(requested, std::memory_order_relaxed);
+    large_live_blocks.fetch_add(1, std::memory_order_relaxed);
+    large_live_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  }
+  void remove_large(size_t bytes) {
+    large_live_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+    large_live_blocks.fetch_sub(1, std::memory_order_relaxed);
+  }
   // A limit of it or above it refused memory not long ago.
   bool is_short() const {
     for (const Tag* tag = this; tag != nullptr; tag = tag->parent()) {

@@ -2,6 +2,7 @@
 
 QUIET is a program that has nothing to say itself, DOUBLE_FREE one that frees a large block twice."""
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -9,8 +10,8 @@ import sys
 QUIET, DOUBLE_FREE = sys.argv[1], sys.argv[2]
 LIBRARY = sys.argv[3] if len(sys.argv) > 3 else None
 
-KNOWN = ("unknown option (known: abort_conf, backend, check, dump_path, dump_signal, fault, limit, limits, log, "
-         "on_corruption, purge_ms, record, record_ms, report, report_pid, reserve, tag_by, tags, thp)")
+KNOWN = ("unknown option (known: abort_conf, backend, check, dump_path, dump_signal, fault, guard, limit, limits, log, "
+         "on_corruption, purge_ms, record, record_ms, report, report_pid, reserve, sample, tag_by, tags, thp)")
 PURGE = "expected milliseconds, 0 to 3600000"
 CORRUPTION = "expected abort or report"
 BACKEND = "expected os, libc, jemalloc or mimalloc"
@@ -23,10 +24,12 @@ def missing(name, package, library):
 
 NO_JEMALLOC = missing("jemalloc", "libjemalloc2", "libjemalloc.so.2")
 NO_MIMALLOC = missing("mimalloc", "libmimalloc2.0", "libmimalloc.so.2")
+GUARD = "expected 1/N to guard one of N samples, 1 for 1/50, or 0 for none"
 REPORT = "expected 0, 1, or a path, in which %p is the process id"
 BESIDE = "expected TALLY_TAG_BY=module or thread beside it"
 FILE = "expected the path of a file, of at most 511 bytes"
 UNREAD = "cannot be read, and no rule of it holds: "
+SAMPLE = "expected bytes between samples, such as 512K, 1 for that, or 0 for none"
 SIGNAL = "expected a signal, such as USR2 or 12"
 
 # The environment, and the lines that it must bring about.
@@ -53,6 +56,13 @@ CASES = [
     ({"TALLY_BACKEND": "jemalloc", "TALLY_CONF": "backend:x"}, [f"TALLY_CONF backend:x: {BACKEND}", NO_JEMALLOC]),
     ({"TALLY_ABORT_CONF": "0"}, []),
     ({"TALLY_ABORT_CONF": "yes"}, ["TALLY_ABORT_CONF=yes: expected 0 or 1"]),
+    ({"TALLY_SAMPLE": "512K"}, []),
+    ({"TALLY_SAMPLE": "1"}, []),
+    ({"TALLY_SAMPLE": "off"}, []),
+    ({"TALLY_CONF": "sample:64k,record:0"}, []),
+    ({"TALLY_SAMPLE": "2T"}, [f"TALLY_SAMPLE=2T: {SAMPLE}"]),
+    ({"TALLY_SAMPLE": "often"}, [f"TALLY_SAMPLE=often: {SAMPLE}"]),
+    ({"TALLY_SAMPLE": ""}, [f"TALLY_SAMPLE=: {SAMPLE}"]),
     ({"TALLY_THP": "never"}, []),
     ({"TALLY_THP": "auto"}, []),
     ({"TALLY_CONF": "thp:always"}, []),
@@ -68,6 +78,16 @@ CASES = [
     ({"TALLY_DUMP_SIGNAL": "sigusr2"}, []),
     ({"TALLY_DUMP_SIGNAL": "32"}, [f"TALLY_DUMP_SIGNAL=32: {SIGNAL}"]),
     ({"TALLY_DUMP_SIGNAL": "33"}, [f"TALLY_DUMP_SIGNAL=33: {SIGNAL}"]),
+    ({"TALLY_GUARD": "1"}, []),
+    ({"TALLY_GUARD": "on", "TALLY_SAMPLE": "64K"}, []),
+    ({"TALLY_GUARD": "1/1000000"}, []),
+    ({"TALLY_GUARD": "0", "TALLY_SAMPLE": "0"}, []),
+    ({"TALLY_GUARD": "50"}, [f"TALLY_GUARD=50: {GUARD}"]),
+    ({"TALLY_GUARD": "2/50"}, [f"TALLY_GUARD=2/50: {GUARD}"]),
+    ({"TALLY_GUARD": "1/0"}, [f"TALLY_GUARD=1/0: {GUARD}"]),
+    ({"TALLY_GUARD": "1/1000001"}, [f"TALLY_GUARD=1/1000001: {GUARD}"]),
+    ({"TALLY_CONF": "guard:1/"}, [f"TALLY_CONF guard:1/: {GUARD}"]),
+    ({"TALLY_GUARD": "1", "TALLY_SAMPLE": "0"}, ["TALLY_GUARD: no sample is guarded, as TALLY_SAMPLE is 0"]),
     ({"TALLY_RECORD": "0"}, []),
     ({"TALLY_RECORD": "1", "TALLY_RECORD_MS": "3600000"}, []),
     ({"TALLY_RECORD": "yes"}, ["TALLY_RECORD=yes: expected 0, 1 or keep"]),
@@ -100,12 +120,13 @@ CASES = [
 ]
 
 
-def run(program, *args, **env):
+def run(program, *args, limit=None, **env):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TALLY")}
     clean.update(env)
     if LIBRARY:
         clean["LD_PRELOAD"] = LIBRARY
-    done = subprocess.run([program, *args], env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    done = subprocess.run([program, *args], env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+                          preexec_fn=limit)
     return done.returncode, done.stderr.decode(errors="replace")
 
 
@@ -141,6 +162,11 @@ for value in ["x" * 10000, "\x1b[31m", "%s%n", "a\nb"]:
 for value in [",", ",,", "foo", ":", "foo:", ":1", "purge_ms", "purge_ms:", "x" * 100000 + ":1", "a:b:c"]:
     code, _ = run(QUIET, TALLY_CONF=value)
     expect(code == 0, f"TALLY_CONF={value[:20]!r}: exit {code}")
+
+# Where the places of guarded blocks find no room.
+code, stderr = run(QUIET, limit=lambda: resource.setrlimit(resource.RLIMIT_AS, (120 << 20,) * 2), TALLY_GUARD="1")
+expect(code == 0 and stderr == "tally: TALLY_GUARD: no sample is guarded, as the system refuses the addresses for that\n",
+       f"no room for guarded blocks: exit {code}, {stderr!r}")
 
 # What is no mistake does not end the program.
 code, stderr = run(QUIET, TALLY_ABORT_CONF="1", TALLY_LIMITS="options/test=1G")

@@ -18,13 +18,21 @@ EVENT = struct.Struct("<QQqIIQQQQQ")
 REQUEST = struct.Struct("<QQIIQQ256s")
 REPLY = struct.Struct("<QQiIQ")
 TAGS, CLASSES, RANGES, NAMES, POINT_TAGS, RECENT, MINUTES, EVENTS = 2048, 8192, 1024, 512 << 10, 60, 600, 1440, 256
+MODULE = struct.Struct("<QQQII32s")
+CALL = struct.Struct("<QII")
+SITE = struct.Struct("<II8Q10Q")
+SAMPLE = struct.Struct("<IIQQq")
+PROFILE = struct.Struct("<QQQqqQQQQqq6I")
+MODULES, CALLS, SITES, SAMPLES = 1024, 64 << 10, 8192, 16 << 10
 POINT_BYTES = POINT.size + POINT_TAGS * 12
 FRAME_BYTES = FRAME.size + TAGS * TAG.size + CLASSES * CLASS.size + RANGES * RANGE.size
-FILE_BYTES_ABOUT = 6 << 20
+PROFILE_BYTES = PROFILE.size + SITES * SITE.size + SAMPLES * SAMPLE.size
+FILE_BYTES_ABOUT = 11 << 20
 DEAD_KEPT = 16
 EVENT_KINDS = {1: "soft", 2: "failed", 3: "waits", 4: "aborts", 5: "limit_set"}
-assert (HEAD.size % 8, FRAME.size, TAG.size, CLASS.size, POINT_BYTES, EVENT.size, REQUEST.size, REPLY.size) == \
-    (0, 200, 232, 104, 776, 72, 296, 32)
+assert (HEAD.size % 8, FRAME.size, TAG.size, CLASS.size, POINT_BYTES, EVENT.size, REQUEST.size, REPLY.size,
+        MODULE.size, CALL.size, SITE.size, SAMPLE.size, PROFILE.size) == \
+    (0, 200, 232, 104, 776, 72, 296, 32, 64, 16, 152, 32, 112)
 
 
 def pages(n):
@@ -38,7 +46,11 @@ AT_MINUTES = AT_RECENT + pages(RECENT * POINT_BYTES)
 AT_EVENTS = AT_MINUTES + pages(MINUTES * POINT_BYTES)
 AT_REQUEST = AT_EVENTS + pages(EVENTS * EVENT.size)
 AT_REPLY = AT_REQUEST + pages(REQUEST.size)
-FILE_BYTES = AT_REPLY + pages(REPLY.size)
+AT_TEXTS = AT_REPLY + pages(REPLY.size)
+AT_MODULES = AT_TEXTS + NAMES
+AT_CALLS = AT_MODULES + pages(MODULES * MODULE.size)
+AT_PROFILE = [AT_CALLS + pages(CALLS * CALL.size), AT_CALLS + pages(CALLS * CALL.size) + pages(PROFILE_BYTES)]
+FILE_BYTES = AT_PROFILE[1] + pages(PROFILE_BYTES)
 
 
 class Invalid(Exception):
@@ -133,6 +145,48 @@ class Record:
         at += classes * CLASS.size
         frame["ranges"] = [RANGE.unpack_from(data, at + i * RANGE.size) for i in range(ranges)]
         return frame
+
+    def text(self, offset):
+        return text(self.data[AT_TEXTS + offset:AT_TEXTS + offset + 4096])
+
+    def profile(self):
+        """The newest that is whole; None where there is none."""
+        data, newest = self.data, None
+        names = ["sequence", "seal", "bytes", "time", "begun", "rate", "taken", "lost", "peak_footprint", "peak_time",
+                 "mark_time", "calls", "modules", "texts_bytes", "sites", "samples", "cut"]
+        for at in AT_PROFILE:
+            head = dict(zip(names, PROFILE.unpack_from(data, at)))
+            if head["sequence"] == 0 or head["bytes"] > PROFILE_BYTES:
+                continue
+            if head["seal"] == checksum(head["sequence"], data[at + 16:at + head["bytes"]]):
+                if newest is None or head["sequence"] > newest[0]["sequence"]:
+                    newest = head, at + PROFILE.size
+        if newest is None:
+            return None
+        found, at = newest
+        assert found["bytes"] == PROFILE.size + found["sites"] * SITE.size + found["samples"] * SAMPLE.size
+        found["modules"] = [
+            dict(zip(["start", "end", "bias", "path", "build_id"], row[:3] + (self.text(row[3]), row[5][:row[4]].hex())))
+            for row in (MODULE.unpack_from(data, AT_MODULES + i * MODULE.size) for i in range(found["modules"]))]
+        calls = [CALL.unpack_from(data, AT_CALLS + i * CALL.size) for i in range(found["calls"])]
+
+        def stack(call):
+            frames = []
+            while call != 0:
+                assert calls[call][1] < call, "a caller comes before what it calls"
+                frames.append((calls[call][0], calls[call][2]))
+                call = calls[call][1]
+            return frames
+
+        rows = [SITE.unpack_from(data, at + i * SITE.size) for i in range(found["sites"])]
+        found["sites"] = [{"stack": stack(row[0]), "tag": self.text(row[1]), "allocated": row[2:4], "live": row[4:6],
+                           "peak": row[6:8], "mark": row[8:10], "lifetimes": row[10:]} for row in rows]
+        at += len(rows) * SITE.size
+        found["samples"] = [dict(zip(["site", "thread", "bytes", "requested", "time"],
+                                     SAMPLE.unpack_from(data, at + i * SAMPLE.size))) for i in range(found["samples"])]
+        for sample in found["samples"]:
+            sample["tag"] = found["sites"][sample["site"]]["tag"]
+        return found
 
     def points(self, at=AT_RECENT, entries=RECENT):
         found = []

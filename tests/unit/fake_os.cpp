@@ -14,6 +14,7 @@ bool __real__ZN5tally4core2os5purgeEPvm(void* p, size_t bytes);
 void* __real__ZN5tally4core2os5remapEPvmmm(void* p, size_t bytes, size_t new_bytes,
                                            size_t alignment);
 uint64_t __real__ZN5tally4core2os6now_msEv();
+uint64_t __real__ZN5tally4core2os6now_nsENS1_5ClockE(int clock);
 int __real__ZN5tally4core2os8write_atEiPKvmm(int fd, const void* from, size_t bytes,
                                              uint64_t offset);
 }
@@ -24,7 +25,7 @@ namespace {
 std::atomic<unsigned> g_which{0};
 std::atomic<uint64_t> g_first{0}, g_end{0}, g_calls{0};
 std::atomic<bool> g_clock_set{false};
-std::atomic<uint64_t> g_clock{0};
+std::atomic<uint64_t> g_clock{0}, g_skipped{0};
 std::atomic<int> g_write_error{ENOSPC};
 
 bool fails(Call call) {
@@ -55,6 +56,8 @@ void set_clock(uint64_t ms) {
 void advance_clock(uint64_t ms) {
   set_clock((g_clock_set.load() ? g_clock.load() : __real__ZN5tally4core2os6now_msEv()) + ms);
 }
+
+void skip_time(uint64_t ns) { g_skipped.store(ns); }
 
 }  // namespace tally::fake_os
 
@@ -90,6 +93,9 @@ int __wrap__ZN5tally4core2os8write_atEiPKvmm(int fd, const void* from, size_t by
   // As the kernel, which writes what there is room for.
   __real__ZN5tally4core2os8write_atEiPKvmm(fd, from, bytes / 2, offset);
   return -g_write_error.load();
+}
+uint64_t __wrap__ZN5tally4core2os6now_nsENS1_5ClockE(int clock) {
+  return __real__ZN5tally4core2os6now_nsENS1_5ClockE(clock) + g_skipped.load();
 }
 uint64_t __wrap__ZN5tally4core2os6now_msEv() {
   return g_clock_set.load() ? g_clock.load() : __real__ZN5tally4core2os6now_msEv();

@@ -30,6 +30,8 @@ uint64_t calls();
 // From the first call on, the clock shows what it was set to.
 void set_clock(uint64_t ms);
 void advance_clock(uint64_t ms);
+// The exact clocks are ahead by so much.
+void skip_time(uint64_t ns);
 
 // For one scope.
 class Failing {

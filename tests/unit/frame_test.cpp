@@ -16,7 +16,7 @@ using namespace record;
 // A snapshot as the test wants it.
 class FrameTest : public testing::Test {
  protected:
-  FrameTest() : names_memory_(Names::kBytes), frame_memory_(kFrameBytes / 8) {
+  FrameTest() : names_memory_(core::Names::kBytes), frame_memory_(kFrameBytes / 8) {
     names_.reset(names_memory_.data());
     add("/", TALLY_TAG_NONE, 0, 0);
   }
@@ -55,7 +55,7 @@ class FrameTest : public testing::Test {
 
   std::vector<char> names_memory_;
   std::vector<uint64_t> frame_memory_;
-  Names names_;
+  core::Names names_;
   std::vector<std::unique_ptr<std::string>> paths_;
   std::vector<tally_stats_t> tags_;
   std::vector<tally_class_stats_t> classes_;
@@ -122,7 +122,7 @@ TEST_F(FrameTest, OfMoreClassesThanFitTheFirstStay) {
 TEST_F(FrameTest, TagsWithoutRoomForTheirNamesAreLeftOut) {
   pack();
   std::string path(255, 'x');
-  for (unsigned i = 0; names_.offset_of(path.c_str()) != Names::kNone; ++i) {
+  for (unsigned i = 0; names_.offset_of(path.c_str()) != core::Names::kNone; ++i) {
     path.replace(0, 8, std::to_string(10000000 + i));
   }
   add(std::string(255, 'y'), 7, 100, 100);

@@ -1,4 +1,4 @@
-#include "record/names.h"
+#include "tag/names.h"
 
 #include <string>
 #include <vector>
@@ -8,7 +8,7 @@
 namespace tally::unit {
 namespace {
 
-using record::Names;
+using core::Names;
 
 class NamesTest : public testing::Test {
  protected:
@@ -46,9 +46,9 @@ TEST_F(NamesTest, WhatThereIsNoRoomForHasNone) {
   for (uint32_t offset = 0; offset != Names::kNone; ++count) {
     path.replace(0, 8, std::to_string(10000000 + count));
     offset = names_.offset_of(path.c_str());
-    ASSERT_TRUE(offset == Names::kNone || offset + path.size() + 1 <= record::kNamesBytes);
+    ASSERT_TRUE(offset == Names::kNone || offset + path.size() + 1 <= Names::kTextMost);
   }
-  EXPECT_EQ(count, record::kNamesBytes / 256 + 1);
+  EXPECT_EQ(count, Names::kTextMost / 256 + 1);
   path.replace(0, 8, "10000000");
   EXPECT_EQ(names_.offset_of(path.c_str()), 0U) << "what is there stays";
 }

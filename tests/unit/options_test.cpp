@@ -47,6 +47,20 @@ TEST_F(OptionsTest, Defaults) {
   EXPECT_FALSE(complained());
 }
 
+TEST_F(OptionsTest, GuardedSamplesAreSampled) {
+  EXPECT_EQ(read({}).guard, 0U);
+  EXPECT_EQ(read({"TALLY_GUARD=0"}).sample, 0U);
+  EXPECT_EQ(read({"TALLY_GUARD=1/7"}).guard, 7U);
+  EXPECT_EQ(read({"TALLY_GUARD=1/7"}).sample, 512U * 1024);
+  EXPECT_EQ(read({"TALLY_GUARD=on"}).guard, 50U);
+  EXPECT_EQ(read({"TALLY_CONF=guard:1/3,sample:4K"}).sample, 4096U);
+  EXPECT_FALSE(complained());
+  EXPECT_EQ(read({"TALLY_GUARD=1/3", "TALLY_SAMPLE=0"}).guard, 0U);
+  EXPECT_TRUE(complained());
+  EXPECT_EQ(read({"TALLY_GUARD=3"}).guard, 0U);
+  EXPECT_TRUE(complained());
+}
+
 TEST_F(OptionsTest, TagsByThemselves) {
   EXPECT_EQ(read({}).tag_by, core::TagBy::kNone);
   EXPECT_EQ(read({"TALLY_TAG_BY=module"}).tag_by, core::TagBy::kModule);

@@ -1,8 +1,8 @@
-#include "record/names.h"
+#include "tag/names.h"
 
 #include <string.h>
 
-namespace tally::record {
+namespace tally::core {
 namespace {
 
 constexpr uint32_t kTableFirst = 256;
@@ -18,7 +18,7 @@ uint32_t hash_of(const char* path) {
 void Names::reset(char* memory) {
   lock_.reset_after_fork();
   text_ = memory;
-  table_ = reinterpret_cast<uint32_t*>(memory + kNamesBytes);
+  table_ = reinterpret_cast<uint32_t*>(memory + kTextMost);
   used_ = written_ = count_ = 0;
   mask_ = kTableFirst - 1;
   memset(table_, 0, kTableFirst * sizeof *table_);
@@ -42,7 +42,7 @@ void Names::grow() {
 }
 
 uint32_t Names::offset_of(const char* path) {
-  core::LockGuard guard(lock_);
+  LockGuard guard(lock_);
   uint32_t* place = place_of(path);
   if (*place != 0) return *place - 1;
   const size_t bytes = strlen(path) + 1;
@@ -51,7 +51,7 @@ uint32_t Names::offset_of(const char* path) {
     grow();
     place = place_of(path);
   }
-  if (bytes > kNamesBytes - used_) return kNone;
+  if (bytes > kTextMost - used_) return kNone;
   memcpy(text_ + used_, path, bytes);
   *place = used_ + 1;
   ++count_;
@@ -59,4 +59,4 @@ uint32_t Names::offset_of(const char* path) {
   return *place - 1;
 }
 
-}  // namespace tally::record
+}  // namespace tally::core

@@ -1,0 +1,92 @@
+// fault.h for Linux with glibc.
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include "os/fault.h"
+#include "os/os.h"
+#include "os/system_call.h"
+
+namespace tally::core::os {
+namespace {
+
+bool (*g_handler)(const Fault&);
+constinit struct sigaction g_before = {};
+
+#if defined(__x86_64__)
+uintptr_t code_of(const ucontext_t& context) {
+  return static_cast<uintptr_t>(context.uc_mcontext.gregs[REG_RIP]);
+}
+Fault::Access access_of(const ucontext_t& context) {
+  constexpr long kWrite = 2;  // of a page fault's error code
+  return (context.uc_mcontext.gregs[REG_ERR] & kWrite) != 0 ? Fault::Access::kWrite
+                                                            : Fault::Access::kRead;
+}
+#elif defined(__aarch64__)
+uintptr_t code_of(const ucontext_t& context) { return context.uc_mcontext.pc; }
+Fault::Access access_of(const ucontext_t& context) {
+  // Records, each with its length, up to an empty one.
+  const unsigned char* at = context.uc_mcontext.__reserved;
+  const unsigned char* end = at + sizeof context.uc_mcontext.__reserved;
+  struct {
+    uint32_t magic, bytes;
+    uint64_t esr;
+  } record;
+  constexpr uint32_t kEsr = 0x45535201;
+  constexpr uint64_t kWrite = 1 << 6;
+  while (static_cast<size_t>(end - at) >= sizeof record) {
+    memcpy(&record, at, sizeof record);
+    if (record.magic == kEsr) {
+      return (record.esr & kWrite) != 0 ? Fault::Access::kWrite : Fault::Access::kRead;
+    }
+    if (record.magic == 0 || record.bytes == 0) break;
+    at += record.bytes;
+  }
+  return Fault::Access::kUnknown;
+}
+#endif
+
+void pass_on(int signal, siginfo_t* info, void* context) {
+  const bool was_sent = info->si_code <= 0;
+  if ((g_before.sa_flags & SA_SIGINFO) != 0) {
+    sigprocmask(SIG_BLOCK, &g_before.sa_mask, nullptr);
+    return g_before.sa_sigaction(signal, info, context);
+  }
+  if (g_before.sa_handler == SIG_IGN && was_sent) return;
+  if (g_before.sa_handler != SIG_DFL && g_before.sa_handler != SIG_IGN) {
+    sigprocmask(SIG_BLOCK, &g_before.sa_mask, nullptr);
+    return g_before.sa_handler(signal);
+  }
+  // The instruction faults again; what somebody sent must be sent again.
+  sigaction(signal, &g_before, nullptr);
+  if (was_sent) system_call(__NR_tgkill, process_id(), thread_id(), signal);
+}
+
+void on_segv(int signal, siginfo_t* info, void* context) {
+  const int error = errno;
+  bool is_done = false;
+  if (info->si_code == SEGV_MAPERR || info->si_code == SEGV_ACCERR) {
+    const auto& state = *static_cast<const ucontext_t*>(context);
+    is_done = g_handler({address(info->si_addr), code_of(state), access_of(state)});
+  }
+  errno = error;
+  if (!is_done) pass_on(signal, info, context);
+}
+
+}  // namespace
+
+bool on_fault(bool (*handler)(const Fault& fault)) {
+  g_handler = handler;
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_sigaction = on_segv;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  const int error = errno;
+  const bool ok =
+      sigaction(SIGSEGV, nullptr, &g_before) == 0 && sigaction(SIGSEGV, &action, nullptr) == 0;
+  errno = error;
+  return ok;
+}
+
+}  // namespace tally::core::os
