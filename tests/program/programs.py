@@ -1,4 +1,4 @@
-"""What the tests of real programs share; a test is SCRIPT NAME LIBRARY. Exit status 77: a program is not installed."""
+"""What the tests of real programs share; a test is SCRIPT NAME LIBRARY [TALLY_X=Y...]. Exit status 77: a program is not installed."""
 import glob
 import os
 import shutil
@@ -15,6 +15,9 @@ LIBRARY = os.path.abspath(sys.argv[2])
 # Of which the test runs, and the library that has it, if any.
 BACKEND = os.environ.get("TALLY_TEST_BACKEND", "os")
 PRELOAD = " ".join(filter(None, [LIBRARY, os.environ.get("TALLY_TEST_BACKEND_LIBRARY")]))
+
+# More options of Tally's: NAME=VALUE behind the library.
+OPTIONS = dict(argument.split("=", 1) for argument in sys.argv[3:] if argument.startswith("TALLY_"))
 
 
 def need(*programs):
@@ -42,7 +45,7 @@ class Tally:
 
     def environment(self, **more):
         return plain_environment(LD_PRELOAD=PRELOAD, TALLY_BACKEND=BACKEND,
-                                 TALLY_REPORT=os.path.join(self.folder, "%p.json"), **more)
+                                 TALLY_REPORT=os.path.join(self.folder, "%p.json"), **OPTIONS, **more)
 
     def reports(self):
         found = {}

@@ -23,6 +23,14 @@ class RecordFile {
   std::vector<record::Range> ranges;
   std::string names;
 
+  // The sampled heap profile: there is one if profile.rate is not 0.
+  record::ProfileHead profile = {};
+  std::vector<record::Module> modules;
+  std::vector<record::Call> calls = {{}};  // the root
+  std::vector<record::Site> sites;
+  std::vector<record::Sample> samples;
+  std::string texts;
+
   RecordFile() {
     memcpy(head.magic, record::kMagic, sizeof head.magic);
     head.version = record::kVersion;
@@ -77,6 +85,50 @@ class RecordFile {
     return bytes;
   }
 
+  uint32_t add_text(const std::string& text) {
+    texts += text + '\0';
+    return static_cast<uint32_t>(texts.size() - text.size() - 1);
+  }
+
+  // The index of the module, call or site.
+  uint32_t add_module(const std::string& path, uint64_t start, uint64_t end, uint64_t bias,
+                      const std::string& build_id = "") {
+    record::Module module = {start, end, bias, add_text(path), uint32_t(build_id.size()), {}};
+    memcpy(module.build_id, build_id.data(), build_id.size());
+    modules.push_back(module);
+    return static_cast<uint32_t>(modules.size() - 1);
+  }
+  uint32_t add_call(uint32_t caller, uint64_t address, uint32_t module) {
+    calls.push_back({address, caller, module});
+    return static_cast<uint32_t>(calls.size() - 1);
+  }
+  uint32_t add_site(uint32_t call, const std::string& tag, record::Amount live,
+                    record::Amount allocated = {}) {
+    record::Site site = {};
+    site.call = call;
+    site.tag = add_text(tag);
+    site.live = live;
+    site.allocated = allocated.objects == 0 ? live : allocated;
+    sites.push_back(site);
+    return static_cast<uint32_t>(sites.size() - 1);
+  }
+
+  // The size of the rows into the head, and its seal.
+  std::string profile_bytes(uint64_t sequence) {
+    profile.call_count = static_cast<uint32_t>(calls.size());
+    profile.module_count = static_cast<uint32_t>(modules.size());
+    profile.texts_bytes = static_cast<uint32_t>(texts.size());
+    profile.site_count = static_cast<uint32_t>(sites.size());
+    profile.sample_count = static_cast<uint32_t>(samples.size());
+    profile.bytes = sizeof profile + sites.size() * sizeof(record::Site) +
+                    samples.size() * sizeof(record::Sample);
+    std::string bytes(reinterpret_cast<const char*>(&profile), sizeof profile);
+    append(&bytes, sites);
+    append(&bytes, samples);
+    seal(bytes.data(), bytes.size(), sequence);
+    return bytes;
+  }
+
   static void seal(void* piece, size_t bytes, uint64_t sequence) {
     record::Seal seal = {sequence, record::seal_of(piece, bytes, sequence)};
     memcpy(piece, &seal, sizeof seal);
@@ -90,13 +142,25 @@ class RecordFile {
     return {from, sizeof head};
   }
 
-  // The whole file with one frame, in its place by its sequence.
+  // The whole file with one frame and one profile, in their places by the sequence.
   std::string bytes(uint64_t sequence = 1) {
     std::string all(record::kFileBytes, 0);
     put(&all, 0, head_bytes());
     put(&all, record::kAtFrame[sequence % 2], frame_bytes(sequence));
     put(&all, record::kAtNames, names);
+    if (profile.rate == 0) return all;
+    put(&all, record::kAtTexts, texts);
+    put(&all, record::kAtModules, rows_of(modules));
+    put(&all, record::kAtCalls, rows_of(calls));
+    put(&all, record::kAtProfile[sequence % 2], profile_bytes(sequence));
     return all;
+  }
+
+  template <class Row>
+  static std::string rows_of(const std::vector<Row>& rows) {
+    std::string bytes;
+    append(&bytes, rows);
+    return bytes;
   }
 
   static void put(std::string* all, uint64_t offset, const std::string& bytes) {

@@ -29,7 +29,17 @@ AT_MINUTES = AT_RECENT + in_pages(RECENT_POINTS * POINT_BYTES)
 AT_EVENTS = AT_MINUTES + in_pages(MINUTE_POINTS * POINT_BYTES)
 AT_REQUEST = AT_EVENTS + in_pages(EVENTS * EVENT_BYTES)
 AT_REPLY = AT_REQUEST + in_pages(296)
-FILE_BYTES = AT_REPLY + in_pages(32)
+MODULES_MAX, CALLS_MAX, SITES_MAX, SAMPLES_MAX = 1024, 64 * 1024, 8192, 16 * 1024
+MODULE_BYTES, CALL_BYTES, SITE_BYTES, SAMPLE_BYTES, PROFILE_HEAD_BYTES = 64, 16, 152, 32, 112
+PROFILE_BYTES = PROFILE_HEAD_BYTES + SITES_MAX * SITE_BYTES + SAMPLES_MAX * SAMPLE_BYTES
+AT_TEXTS = AT_REPLY + in_pages(32)
+AT_MODULES = AT_TEXTS + NAMES_BYTES
+AT_CALLS = AT_MODULES + in_pages(MODULES_MAX * MODULE_BYTES)
+AT_PROFILE = (AT_CALLS + in_pages(CALLS_MAX * CALL_BYTES),
+              AT_CALLS + in_pages(CALLS_MAX * CALL_BYTES) + in_pages(PROFILE_BYTES))
+FILE_BYTES = AT_PROFILE[1] + in_pages(PROFILE_BYTES)
+NO_MODULE = 0xFFFFFFFF
+LIFETIME_STEPS = 10
 
 LEDGER = ("rss shared live rounding in_slabs empty_slabs dirty kept metadata recorder untouched "
           "backend_surplus charged mapped").split()
@@ -65,6 +75,54 @@ class Tag:
                 self.live, 0, 0, self.charged]
 
 
+class Profile:
+    """The sampled heap profile of a RecordFile. Amounts are (objects, bytes)."""
+
+    def __init__(self, time_ns, rate=512 * 1024):
+        self.time, self.begun, self.rate, self.taken, self.lost = time_ns, time_ns - 300 * 10**9, rate, 100, 0
+        self.peak_footprint, self.peak_time, self.mark_time = 96 << 20, time_ns - 60 * 10**9, time_ns - 180 * 10**9
+        self.texts, self.offsets = b"", {}
+        self.modules, self.calls, self.sites, self.samples = [], [(0, 0, 0)], [], []
+
+    def text(self, text):
+        if text not in self.offsets:
+            self.offsets[text] = len(self.texts)
+            self.texts += os.fsencode(text) + b"\0"
+        return self.offsets[text]
+
+    def module(self, path, start, end, bias=None, build_id=b""):
+        """Its index, as of all that is added."""
+        self.modules.append((start, end, start if bias is None else bias, self.text(path), len(build_id), build_id))
+        return len(self.modules) - 1
+
+    def stack(self, *calls):
+        """Of (address, module), outermost first; those of the same callers are the same."""
+        caller = 0
+        for address, module in calls:
+            call = (address, caller, module)
+            if call not in self.calls:
+                self.calls.append(call)
+            caller = self.calls.index(call)
+        return caller
+
+    def site(self, call, tag, live=(0, 0), allocated=None, peak=(0, 0), mark=(0, 0), lifetimes=()):
+        steps = [*lifetimes, *[0] * (LIFETIME_STEPS - len(lifetimes))]
+        self.sites.append((call, self.text(tag), *(allocated or live), *live, *peak, *mark, *steps))
+        return len(self.sites) - 1
+
+    def sample(self, site, size, age_s, count=1):
+        self.samples += [(site, 1, size, size, self.time - int(age_s * 10**9))] * count
+
+    def sealed(self, sequence):
+        sites = b"".join(struct.pack(f"<II8Q{LIFETIME_STEPS}Q", *site) for site in self.sites)
+        samples = b"".join(struct.pack("<IIQQq", *sample) for sample in self.samples)
+        size = PROFILE_HEAD_BYTES + len(sites) + len(samples)
+        head = struct.pack("<QqqQQQQqq6I", size, self.time, self.begun, self.rate, self.taken, self.lost,
+                           self.peak_footprint, self.peak_time, self.mark_time, len(self.calls), len(self.modules),
+                           len(self.texts), len(self.sites), len(self.samples), 0)
+        return sealed(sequence, head + sites + samples)
+
+
 class RecordFile:
     """tags: [Tag]; classes: [(path, size, live, capacity, footprint, slabs, fill, sparse_slabs, sparse_free)];
     points: [(seconds before the frame, {path: (live, footprint)})]."""
@@ -81,6 +139,7 @@ class RecordFile:
         self.names, self.offsets = b"", {}
         self.file = None
         self.lock = None
+        self.profile = None
 
     def name(self, path):
         if path not in self.offsets:
@@ -152,6 +211,14 @@ class RecordFile:
         for i, point in enumerate(points):
             self.put(AT_RECENT + (i + 1) % RECENT_POINTS * POINT_BYTES, point)
         self.put(AT_FRAME[self.sequence % 2], frame)
+        if self.profile:
+            self.put_profile(self.profile)
+
+    def put_profile(self, profile):
+        self.put(AT_TEXTS, profile.texts)
+        self.put(AT_MODULES, b"".join(struct.pack("<QQQII32s", *module) for module in profile.modules))
+        self.put(AT_CALLS, b"".join(struct.pack("<QII", *call) for call in profile.calls))
+        self.put(AT_PROFILE[self.sequence % 2], profile.sealed(self.sequence))
 
     def put(self, offset, data):
         self.file.flush()

@@ -314,7 +314,7 @@ TEST_F(RecordReader, SurvivesWhateverIsInTheFile) {
         EXPECT_FALSE(heading(record).empty());
         EXPECT_FALSE(ledger_line(record).empty());
         EXPECT_FALSE(stat_as_json(record).empty());
-        EXPECT_TRUE(stat_as_open_metrics(record).ends_with("# EOF\n"));
+        EXPECT_TRUE(as_open_metrics({&record, 1}, Ended::kWhole).ends_with("# EOF\n"));
       }
       ++read;
     } catch (const Failure&) {

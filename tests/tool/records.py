@@ -8,8 +8,9 @@ import sys
 import tool
 
 WRITER = os.path.realpath(sys.argv[3])
-# A user that nobody is, with a folder of records of its own: what is listed there is the test's alone.
-USER = 54321
+# A user that nobody is, with a folder of records of its own: what is listed there is the test's alone, also while another
+# one runs.
+USER = 50000 + os.getpid() % 10000
 
 
 class RecordTest(tool.ToolTest):

@@ -17,9 +17,8 @@ import sys
 import threading
 import time
 import unittest
-import urllib.parse
-import urllib.request
 
+import prometheus
 import records
 import tool
 
@@ -274,7 +273,7 @@ class Ps(records.RecordTest):
         [row] = json.loads(self.says("--json", user=user))
         self.assertLess(row.pop("age_ms"), 60000)
         self.assertGreater(row.pop("rss_bytes"), 0)
-        self.assertEqual(row, {"pid": child.pid, "uid": user, "state": "running", "live_bytes": 24 * MIB + MIB // 2,
+        self.assertEqual(row, {"pid": child.pid, "uid": user, "state": "running", "live": True, "live_bytes": 24 * MIB + MIB // 2,
                                "footprint_bytes": 33 * MIB + MIB // 2 + 64 * 1024, "command": "server --port 80", "file": path,
                                "largest_tag": "/cache/blocks", "largest_tag_bytes": 30 * MIB})
 
@@ -290,6 +289,11 @@ class OpenMetrics(records.RecordTest):
         child, path = self.start()
         out = self.says("--openmetrics", path)
         self.assertTrue(out.endswith("\n# EOF\n"))
+        of_it = f'pid="{child.pid}",process="server",'
+        self.assertIn(f'tally_up{{{of_it[:-1]}}} 1\n', out)
+        self.assertIn(f'tally_process_info{{{of_it}command="server --port 80",backend="os",tag_by="module",'
+                      'version="0.1.0"} 1\n', out)
+        out = out.replace(of_it, "")
         for line in [
                 "# TYPE tally_live_bytes gauge\n# UNIT tally_live_bytes bytes\n# HELP tally_live_bytes Bytes in blocks "
                 "in use.\n",
@@ -299,9 +303,7 @@ class OpenMetrics(records.RecordTest):
                 'tally_limit_bytes{tag="/cache",limit="soft"} 16777216\n',
                 'tally_pressure_seconds_total{tag="/cache"} 0.250\n',
                 'tally_limit_refused_total{tag="/cache/blocks"} 2\n',
-                'tally_ledger_bytes{part="other"} 1572864\n', "tally_up 1\n",
-                f'tally_process_info{{pid="{child.pid}",command="server --port 80",backend="os",tag_by="module",'
-                'version="0.1.0"} 1\n']:
+                'tally_ledger_bytes{part="other"} 1572864\n']:
             self.assertIn(line, out)
         own = re.findall(r"^tally_footprint_bytes\{.*\} (\d+)$", out, re.M)
         self.assertEqual(sum(map(int, own)), 33 * MIB + MIB // 2 + 64 * 1024)
@@ -309,21 +311,18 @@ class OpenMetrics(records.RecordTest):
         self.assertEqual(sum(map(int, parts)), 40 * MIB)
 
     def test_of_a_dump(self):
-        _, path = self.start()
+        child, path = self.start()
         copy = self.write("dump.json", self.says("--json", path))
-        self.assertIn('tally_live_bytes{tag="/cache/blocks"} 24117248\n', self.says("--openmetrics", copy))
+        out = self.says("--openmetrics", copy)
+        self.assertIn(f'tally_live_bytes{{pid="{child.pid}",process="",tag="/cache/blocks"}} 24117248\n', out)
+        self.assertNotIn("tally_up{", out)
 
-    @unittest.skipUnless(shutil.which("promtool"), "prometheus is not installed")
+    @unittest.skipUnless(prometheus.IS_THERE, "prometheus is not installed")
     def test_promtool_finds_nothing_to_complain_of(self):
         _, path = self.start()
-        # It reads the older format, where a counter's name has its _total everywhere.
-        out = re.sub(r"^# TYPE (\S+) counter$", r"# TYPE \1_total counter", self.says("--openmetrics", path), flags=re.M)
-        for name in re.findall(r"^# TYPE (\S+)_total counter$", out, re.M):
-            out = re.sub(rf"^# HELP {name} ", f"# HELP {name}_total ", out, flags=re.M)
-        done = subprocess.run(["promtool", "check", "metrics"], input=out, capture_output=True, text=True)
-        self.assertEqual((done.stdout, done.stderr, done.returncode), ("", "", 0))
+        self.assertEqual(prometheus.complaints(self.says("--openmetrics", path)), ("", "", 0))
 
-    @unittest.skipUnless(shutil.which("prometheus"), "prometheus is not installed")
+    @unittest.skipUnless(prometheus.IS_THERE, "prometheus is not installed")
     def test_prometheus_scrapes_it(self):
         _, path = self.start("1000")
         tally = self
@@ -342,46 +341,16 @@ class OpenMetrics(records.RecordTest):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
-        self.write("prometheus.yml", "scrape_configs: [{job_name: tally, scrape_interval: 1s, static_configs: "
-                   f"[{{targets: ['127.0.0.1:{server.server_port}']}}]}}]\n")
-        log = open(self.path("log"), "w+", encoding="utf-8")
-        self.addCleanup(log.close)
-        prometheus = subprocess.Popen(
-            ["prometheus", f"--config.file={self.path('prometheus.yml')}", f"--storage.tsdb.path={self.path('data')}",
-             "--web.listen-address=127.0.0.1:0"], stdout=log, stderr=log)
-        self.addCleanup(lambda: (prometheus.kill(), prometheus.wait()))
-
-        def answer(query):
-            """Until there is one."""
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and prometheus.poll() is None:
-                result = self.ask(log, "query?query=" + urllib.parse.quote(query))
-                if result and result["result"]:
-                    return [(row["metric"], row["value"][1]) for row in result["result"]]
-                time.sleep(0.2)
-            log.seek(0)
-            self.fail(f"no answer to {query}: {log.read()}")
-
-        self.assertEqual(answer("sum(tally_live_bytes)")[0][1], str(25 * MIB + 1000 * 4096))
-        self.assertEqual(answer("count(tally_live_bytes)")[0][1], "1006")
-        self.assertEqual(answer("sum(tally_ledger_bytes) - sum(tally_resident_bytes)")[0][1], "0")
-        [(labels, value)] = answer(r'tally_live_bytes{tag=~"/net/.*"}')
+        scraper = prometheus.Prometheus(self, f"127.0.0.1:{server.server_port}")
+        self.assertEqual(scraper.answer("sum(tally_live_bytes)")[0][1], str(25 * MIB + 1000 * 4096))
+        self.assertEqual(scraper.answer("count(tally_live_bytes)")[0][1], "1006")
+        self.assertEqual(scraper.answer("sum(tally_ledger_bytes) - sum(tally_resident_bytes)")[0][1], "0")
+        [(labels, value)] = scraper.answer(r'tally_live_bytes{tag=~"/net/.*"}')
         self.assertEqual((labels["tag"], value), ('/net/"tls"\\?', str(MIB // 2)))
-        self.assertEqual(answer("up")[0][1], "1")
+        self.assertEqual(scraper.answer("up")[0][1], "1")
         # It tells the type, so it took the text for what it is.
-        metadata = self.ask(log, "metadata?metric=tally_allocations")
+        metadata = scraper.ask("metadata?metric=tally_allocations")
         self.assertEqual(metadata["tally_allocations"][0]["type"], "counter")
-
-    @staticmethod
-    def ask(log, what):
-        """None if prometheus does not answer yet; it says in its log where it listens."""
-        log.seek(0)
-        port = re.search(r'msg="Listening on" address=127\.0\.0\.1:(\d+)', log.read())
-        try:
-            return port and json.load(urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/api/v1/{what}",
-                                                             timeout=10))["data"]
-        except OSError:
-            return None
 
 
 if __name__ == "__main__":

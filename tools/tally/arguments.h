@@ -2,9 +2,14 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 namespace tally::tool {
+
+// Nanoseconds of "90s", "10m", "2h", "1d" or "500ms"; none of anything else.
+std::optional<uint64_t> read_duration(const std::string& text);
 
 // Options and positionals are added to app(); read() fills their variables.
 class Arguments {

@@ -37,10 +37,22 @@ int doctor(int argc, char** argv);
 // What is taken and not in use, and what pins it.
 int frag(int argc, char** argv);
 
+// Which stacks allocated what.
+int profile(int argc, char** argv);
+
+// What lives, and whether it looks like a leak.
+int leaks(int argc, char** argv);
+
 // What grew between two records or dumps.
 int diff(int argc, char** argv);
 
 // What a process holds, again and again.
 int top(int argc, char** argv);
+
+// All of a record as a page.
+int report(int argc, char** argv);
+
+// The same over HTTP, of all processes.
+int serve(int argc, char** argv);
 
 }  // namespace tally::tool

@@ -106,6 +106,17 @@ void require_preloadable(const std::string& program) {
   throw Failure(kConfiguration, (by.empty() ? program : program + ": its interpreter " + by) + why);
 }
 
+bool has_tally_inside(const std::string& program) {
+  const std::optional<ElfFile> file = ElfFile::open(program);
+  if (!file) return false;
+  bool has_malloc = false, has_tally = false;
+  file->each_symbol([&](const ElfFile::Symbol& symbol) {
+    has_malloc |= symbol.is_defined && symbol.name == "malloc";
+    has_tally |= symbol.is_defined && symbol.name == "tally_version";
+  });
+  return has_malloc && has_tally;
+}
+
 bool is_shared_library(const std::string& path) {
   const std::optional<ElfFile> file = ElfFile::open(path);
   return file && file->is_shared_object() && is_like_this_program(*file);

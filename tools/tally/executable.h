@@ -23,6 +23,10 @@ std::string why_not_preloadable(const std::string& program);
 // cannot be read or understood passes, as it may run well.
 void require_preloadable(const std::string& program);
 
+// Tally is the program's malloc already, as it was linked with tally::malloc (and not stripped
+// since): it needs no preload, and with one there would be two.
+bool has_tally_inside(const std::string& program);
+
 // Whether the dynamic linker could load the file into a program of the same kind as this one.
 bool is_shared_library(const std::string& path);
 

@@ -14,11 +14,6 @@ uint64_t less(uint64_t from, uint64_t what) { return from - std::min(from, what)
 
 }  // namespace
 
-bool is_within(std::string_view path, std::string_view tag) {
-  if (tag == "/") return true;
-  return path.starts_with(tag) && (path.size() == tag.size() || path[tag.size()] == '/');
-}
-
 Held held(const Record& record, std::string_view path) {
   Held sum;
   for (const record::TagRow& tag : record.tags()) {

@@ -19,9 +19,6 @@ struct Held {
 // By the tag of this path and all below it. `path` as names have it.
 Held held(const Record& record, std::string_view path = "/");
 
-// Whether `path` is that of `tag` or of one below it.
-bool is_within(std::string_view path, std::string_view tag);
-
 // The blocks of one size under one tag.
 struct FragRow {
   std::string tag;              // path, printable

@@ -1,12 +1,10 @@
 // tally limit: what a tag of a running process may hold.
 #include <cstdio>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 
 #include "arguments.h"
 #include "commands.h"
-#include "failure.h"
 #include "limit_size.h"
 #include "request.h"
 #include "summary.h"
@@ -98,17 +96,7 @@ int limit(int argc, char** argv) {
   bool removes = limit.hard == TALLY_LIMIT_NONE && limit.soft == TALLY_LIMIT_NONE;
   if (removes) require_tag(before, path);  // not made to have no limit
 
-  record::Request request = {};
-  request.kind = record::RequestKind::kSetLimit;
-  request.policy = static_cast<uint32_t>(limit.policy);
-  request.soft = limit.soft;
-  request.hard = limit.hard;
-  memcpy(request.tag, path.c_str(), path.size() + 1);
-  record::Reply reply = send_request(reader, request);
-  if (reply.error != 0) {
-    throw Failure(kFailed, "process " + std::to_string(reader.head().pid) +
-                               " could not set the limit: " + strerror(reply.error));
-  }
+  request_limit(reader, path, limit);
   print_result(path, limit, find_tag(before, path));
   return 0;
 }

@@ -38,7 +38,9 @@ std::optional<unsigned> unit_in(std::string text) {
   return unsigned(10 * (at + 1));
 }
 
-std::optional<uint64_t> size_in(const std::string& text) {
+}  // namespace
+
+std::optional<uint64_t> read_size(const std::string& text) {
   size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
   auto whole = number_in(text.substr(0, digits), kMost);
   std::string unit = text.substr(digits), fraction;
@@ -57,10 +59,12 @@ std::optional<uint64_t> size_in(const std::string& text) {
   return bytes <= kMost ? std::optional(bytes) : std::nullopt;
 }
 
+namespace {
+
 std::optional<uint64_t> limit_in(const std::string& text,
                                  const std::function<uint64_t()>& all_memory) {
   if (text == "none") return TALLY_LIMIT_NONE;
-  if (!text.ends_with('%')) return size_in(text);
+  if (!text.ends_with('%')) return read_size(text);
   auto percent = number_in(text.substr(0, text.size() - 1), 100);
   if (!percent) return std::nullopt;
   uint64_t all = all_memory();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "tally/tally.h"
@@ -19,6 +20,9 @@ struct LimitSettings {
 // `all_memory` says what shares are of, and is called if there is one. Throws std::invalid_argument
 // with what was expected.
 LimitSettings read_limit(const std::string& text, const std::function<uint64_t()>& all_memory);
+
+// "512K", "1.5G", "100": none if it is no size.
+std::optional<uint64_t> read_size(const std::string& text);
 
 // What a process may have by its cgroup, else by the machine.
 uint64_t memory_of(long pid);

@@ -31,7 +31,11 @@ constexpr Command kCommands[] = {
     {"top", top, Group::kLook, "shows what a process holds, by tag, again and again"},
     {"ledger", ledger, Group::kLook, "explains the resident memory as the sum that it is"},
     {"frag", frag, Group::kLook, "shows what is taken and not in use, and what pins it"},
+    {"profile", profile, Group::kLook, "shows which stacks allocated what, by samples"},
+    {"leaks", leaks, Group::kLook, "shows what was not freed, the oldest and largest first"},
     {"diff", diff, Group::kLook, "shows what grew between two records or dumps"},
+    {"report", report, Group::kLook, "makes a page of all that a record says"},
+    {"serve", serve, Group::kLook, "shows it live: as a page, to Prometheus, as JSON"},
     {"limit", limit, Group::kAct, "sets what a tag may hold"},
     {"trim", trim, Group::kAct, "has the process give back what it does not use"},
 };

@@ -12,9 +12,13 @@
 #include <vector>
 
 #include "failure.h"
+#include "leak_report.h"
 #include "ledger_parts.h"
 #include "record.h"
 #include "record_reader.h"
+#include "summary.h"
+#include "symbols.h"
+#include "target.h"
 #include "text.h"
 
 namespace tally::tool {
@@ -138,14 +142,19 @@ std::string record_path(pid_t pid) {
          record::kSuffix;
 }
 
+Reader open_record_of(const Ending& ending, const std::string& file) {
+  Reader reader(file);
+  // Of a process that had the same id.
+  if (reader.head().created < ending.started) {
+    throw Failure(kFailed, file + ": is of a process before it");
+  }
+  return reader;
+}
+
 }  // namespace
 
 std::string post_mortem_of(const std::string& record_file, const Ending& ending) {
-  Reader reader(record_file);
-  // Of a process that had the same id.
-  if (reader.head().created < ending.started) {
-    throw Failure(kFailed, record_file + ": is of a process before it");
-  }
+  Reader reader = open_record_of(ending, record_file);
   const Record record = reader.read();
   if (record.frame_head().is_last != 0) return "";
   const int64_t time = record.frame_head().time;
@@ -165,6 +174,22 @@ void print_post_mortem(const Ending& ending, FILE* out) {
     fprintf(out, "its record is kept, and `tally stat %s` tells more\n", file.c_str());
   } catch (const Failure& failure) {
     fprintf(out, "no record of it: %s\n", failure.what());
+  }
+}
+
+void print_leaks(const Ending& ending, bool keep, FILE* out) {
+  const std::string file = record_path(ending.pid);
+  try {
+    Reader reader = open_record_of(ending, file);
+    const Record record = reader.read();
+    const Profile profile = require_profile(reader);
+    Symbols symbols(profile);
+    const std::string report = leak_report(record, profile, symbols, "/", {});
+    fprintf(out, "%s%s", heading(record).c_str(), report.c_str());
+    print_complaints(symbols, "tally", out);
+    if (!keep) unlink(file.c_str());
+  } catch (const Failure& failure) {
+    fprintf(out, "tally: what was not freed is not known: %s\n", failure.what());
   }
 }
 

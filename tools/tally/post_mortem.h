@@ -17,6 +17,9 @@ void print_post_mortem(const Ending& ending, FILE* out);
 // to be kept.
 bool print_silent_end(const Ending& ending, bool keep, FILE* out);
 
+// What it had not freed, by its record, which is removed then unless it is to be kept.
+void print_leaks(const Ending& ending, bool keep, FILE* out);
+
 // What the record tells; nothing if it was left at an orderly end. Throws Failure if there is none,
 // or none of this program.
 std::string post_mortem_of(const std::string& record_file, const Ending& ending);

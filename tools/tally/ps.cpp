@@ -1,16 +1,14 @@
 // tally ps: the processes that have a record.
-#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <vector>
 
 #include "arguments.h"
 #include "commands.h"
-#include "failure.h"
 #include "json_text.h"
 #include "process.h"
+#include "process_list.h"
 #include "summary.h"
-#include "target.h"
 #include "text.h"
 
 namespace tally::tool {
@@ -33,51 +31,7 @@ exit status: 0, also where there are none; or
   2    the command line cannot be understood
 )";
 
-struct Row {
-  Record record;
-  uid_t uid;
-  uint64_t rss;
-};
-
-const record::TagRow* largest_tag(const Record& record) {
-  const record::TagRow* largest = nullptr;
-  for (const record::TagRow& tag : record.tags()) {
-    bool is_larger = largest == nullptr || tag.own.footprint_bytes > largest->own.footprint_bytes;
-    if (is_larger) largest = &tag;
-  }
-  return largest;
-}
-
-Row read_row(const RecordFile& file) {
-  Row row = {Reader(file.path).read(), file.uid, 0};
-  row.rss = row.record.ledger().rss;
-  auto status = row.record.is_live ? process_status(row.record.head.pid) : std::nullopt;
-  if (status && status->rss != 0) row.rss = status->rss;
-  return row;
-}
-
-nlohmann::ordered_json as_json(const Row& row) {
-  const Record& record = row.record;
-  nlohmann::ordered_json object = {
-      {"pid", record.head.pid},
-      {"uid", row.uid},
-      {"state", state_of(record)},
-      {"age_ms", age_of(record) / 1'000'000},
-      {"rss_bytes", row.rss},
-      {"live_bytes", record.ledger().live},
-      {"footprint_bytes", totals(record).footprint_bytes},
-      {"command", command_of(record.head)},
-      {"file", record.source},
-  };
-  const record::TagRow* tag = largest_tag(record);
-  if (tag != nullptr) {
-    object["largest_tag"] = printable(record.name(*tag));
-    object["largest_tag_bytes"] = tag->own.footprint_bytes;
-  }
-  return object;
-}
-
-void print_table(const std::vector<Row>& rows) {
+void print_table(const std::vector<ProcessRow>& rows) {
   using Align = Table::Align;
   Table table({{"PID"},
                {"USER", Align::kLeft},
@@ -90,7 +44,7 @@ void print_table(const std::vector<Row>& rows) {
                {"", Align::kRight, true},
                {"COMMAND", Align::kLeft}});
   const size_t width = terminal_width();
-  for (const Row& row : rows) {
+  for (const ProcessRow& row : rows) {
     const Record& record = row.record;
     const record::TagRow* tag = largest_tag(record);
     table.add({std::to_string(record.head.pid), user_name(row.uid), state_of(record),
@@ -112,22 +66,11 @@ int ps(int argc, char** argv) {
   arguments.app().add_flag("--json", as_json_text);
   if (!arguments.read(argc, argv)) return 0;
 
-  std::vector<Row> rows;
   std::vector<std::string> unreadable;
-  for (const RecordFile& file : list_records()) {
-    try {
-      rows.push_back(read_row(file));
-    } catch (const Failure& failure) {
-      unreadable.emplace_back(failure.what());
-    }
-  }
-  std::sort(rows.begin(), rows.end(), [](const Row& one, const Row& other) {
-    if (one.record.is_live != other.record.is_live) return one.record.is_live;
-    return one.rss > other.rss;
-  });
+  const std::vector<ProcessRow> rows = list_processes(&unreadable);
   if (as_json_text) {
     auto list = nlohmann::ordered_json::array();
-    for (const Row& row : rows) list.push_back(as_json(row));
+    for (const ProcessRow& row : rows) list.push_back(process_json(row));
     fputs(json_text(list).c_str(), stdout);
   } else if (!rows.empty()) {
     print_table(rows);

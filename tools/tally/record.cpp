@@ -40,6 +40,11 @@ std::string_view name_at(std::span<const char> names, uint32_t offset) {
   return length == most ? std::string_view() : std::string_view(names.data() + offset, length);
 }
 
+bool is_within(std::string_view path, std::string_view tag) {
+  if (tag == "/") return true;
+  return path.starts_with(tag) && (path.size() == tag.size() || path[tag.size()] == '/');
+}
+
 std::string_view Record::name(uint32_t offset) const { return name_at(names, offset); }
 
 void Record::require_sound() const {

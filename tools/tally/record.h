@@ -52,6 +52,9 @@ std::string_view text_of(const char (&field)[kSize]) {
 // The path at this offset in a file's names; empty if there is none.
 std::string_view name_at(std::span<const char> names, uint32_t offset);
 
+// Whether `path` is that of `tag` or of one below it.
+bool is_within(std::string_view path, std::string_view tag);
+
 // The command line as a shell would take it, more or less; the executable if there is none.
 std::string command_of(const record::Head& head);
 

@@ -120,10 +120,10 @@ void Reader::read(Record* record) {
   record->source = path_;
   record->is_live = is_live();
   record->head = head_;
-  Found found = read_newest(record);
+  Found found = read_newest(kFrames, &record->frame);
   for (int tries = 0; found != Found::kWhole && record->is_live && tries < kTries; ++tries) {
     std::this_thread::sleep_for(kBetweenTries);
-    found = read_newest(record);
+    found = read_newest(kFrames, &record->frame);
   }
   if (found == Found::kTorn) fail("damaged: neither of its frames is whole");
   const std::string process = "process " + std::to_string(head_.pid);
@@ -147,37 +147,88 @@ bool Reader::read_before(Record* record) {
   record->source = path_;
   record->is_live = is_live();
   record->head = head_;
-  if (!read_frame(1 - newest().first, record)) return false;
+  if (!read_one(kFrames, 1 - newest(kFrames).first, &record->frame)) return false;
   read_names(record);
   return true;
 }
 
-std::pair<int, uint64_t> Reader::newest() const {
+std::pair<int, uint64_t> Reader::newest(const Pair& pair) const {
   uint64_t sequences[2];
-  for (int i : {0, 1}) read_at(record::kAtFrame[i], &sequences[i], sizeof *sequences);
+  for (int i : {0, 1}) read_at(pair.at[i], &sequences[i], sizeof *sequences);
   int which = sequences[1] > sequences[0] ? 1 : 0;
   return {which, sequences[which]};
 }
 
-Reader::Found Reader::read_newest(Record* record) {
-  auto [which, sequence] = newest();
+Reader::Found Reader::read_newest(const Pair& pair, std::vector<uint64_t>* words) const {
+  auto [which, sequence] = newest(pair);
   if (sequence == 0) return Found::kNothing;
-  return read_frame(which, record) || read_frame(1 - which, record) ? Found::kWhole : Found::kTorn;
+  const bool is_found = read_one(pair, which, words) || read_one(pair, 1 - which, words);
+  return is_found ? Found::kWhole : Found::kTorn;
 }
 
-bool Reader::read_frame(int which, Record* record) {
-  record::FrameHead head;
-  read_at(record::kAtFrame[which], &head, sizeof head);
-  if (head.seal.sequence == 0) return false;
-  if (head.bytes < sizeof head || head.bytes > record::kFrameBytes || head.bytes % 8 != 0) {
-    return false;
+bool Reader::read_one(const Pair& pair, int which, std::vector<uint64_t>* words) const {
+  struct {
+    record::Seal seal;
+    uint64_t bytes;
+  } begin;
+  read_at(pair.at[which], &begin, sizeof begin);
+  if (begin.seal.sequence == 0) return false;
+  const uint64_t bytes = begin.bytes;
+  if (bytes < pair.least_bytes || bytes > pair.most_bytes || bytes % 8 != 0) return false;
+  if (words->size() < bytes / 8) words->resize(bytes / 8);
+  read_at(pair.at[which], words->data(), bytes);
+  memcpy(&begin, words->data(), sizeof begin);  // it may be another by now
+  return begin.bytes == bytes && begin.seal.sequence != 0 &&
+         record::seal_of(words->data(), bytes, begin.seal.sequence) == begin.seal.checksum;
+}
+
+template <class Row>
+std::vector<Row> Reader::read_rows(uint64_t offset, size_t count) const {
+  std::vector<Row> rows(count);
+  read_at(offset, rows.data(), count * sizeof(Row));
+  return rows;
+}
+
+Profile Reader::read_profile() {
+  std::vector<uint64_t> words;
+  Found found = read_newest(kProfiles, &words);
+  for (int tries = 0; found == Found::kTorn && is_live() && tries < kTries; ++tries) {
+    std::this_thread::sleep_for(kBetweenTries);
+    found = read_newest(kProfiles, &words);
   }
-  size_t words = head.bytes / 8;
-  if (record->frame.size() < words) record->frame.resize(words);
-  read_at(record::kAtFrame[which], record->frame.data(), head.bytes);
-  const record::FrameHead& read = record->frame_head();  // it may be another by now
-  return read.bytes == head.bytes && read.seal.sequence != 0 &&
-         record::seal_of(&read, read.bytes, read.seal.sequence) == read.seal.checksum;
+  if (found == Found::kTorn) fail("damaged: neither of its profiles is whole");
+  Profile profile;
+  if (found == Found::kNothing) return profile;
+  take_profile(words, &profile);
+  // Appended to and never changed: what there was then is there now.
+  profile.calls = read_rows<record::Call>(record::kAtCalls, profile.head.call_count);
+  profile.modules = read_rows<record::Module>(record::kAtModules, profile.head.module_count);
+  profile.texts = read_rows<char>(record::kAtTexts, profile.head.texts_bytes);
+  profile.require_sound(path_);
+  // It is not written again while nothing changes, but frames are.
+  if (read_newest(kFrames, &words) == Found::kWhole) {
+    const auto* frame = reinterpret_cast<const record::FrameHead*>(words.data());
+    profile.head.time = std::max(profile.head.time, frame->time);
+  }
+  return profile;
+}
+
+void Reader::take_profile(const std::vector<uint64_t>& words, Profile* profile) const {
+  const char* at = reinterpret_cast<const char*>(words.data());
+  record::ProfileHead& head = profile->head;
+  memcpy(&head, at, sizeof head);
+  const size_t samples_at = sizeof head + head.site_count * sizeof(record::Site);
+  if (head.bytes != samples_at + head.sample_count * sizeof(record::Sample)) {
+    fail("damaged: its profile has other rows than it says");
+  }
+  if (head.call_count > record::kCallsMax || head.module_count > record::kModulesMax ||
+      head.texts_bytes > record::kNamesBytes) {
+    fail("damaged: its profile has more calls, modules or texts than a record has");
+  }
+  auto* sites = reinterpret_cast<const record::Site*>(at + sizeof head);
+  profile->sites.assign(sites, sites + head.site_count);
+  auto* samples = reinterpret_cast<const record::Sample*>(at + samples_at);
+  profile->samples.assign(samples, samples + head.sample_count);
 }
 
 template <class Entry>

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "profile.h"
 #include "record.h"
 
 namespace tally::tool {
@@ -54,18 +55,34 @@ class Reader {
   // All names that were written, of the tags of points and events; name_at() finds one.
   std::vector<char> names();
 
+  // The newest sampled heap profile that is whole, with its calls, modules and texts.
+  Profile read_profile();
+
   // The newest reply, if it is whole and to this request.
   bool has_reply(uint64_t sequence, record::Reply* reply);
 
  private:
   enum class Found { kNothing, kTorn, kWhole };
+  // What is written in turn at one of two places, and begins with a seal and its size.
+  struct Pair {
+    const uint64_t (&at)[2];
+    size_t least_bytes, most_bytes;
+  };
+  static constexpr Pair kFrames = {record::kAtFrame, sizeof(record::FrameHead),
+                                   record::kFrameBytes};
+  static constexpr Pair kProfiles = {record::kAtProfile, sizeof(record::ProfileHead),
+                                     record::kProfileBytes};
 
   void read_head();
-  Found read_newest(Record* record);
-  // Which of the two frames is the newer one; its sequence.
-  std::pair<int, uint64_t> newest() const;
+  // Which of the two is the newer one; its sequence.
+  std::pair<int, uint64_t> newest(const Pair& pair) const;
+  // `words` holds the piece where it was found whole, and is at least as long.
+  Found read_newest(const Pair& pair, std::vector<uint64_t>* words) const;
+  bool read_one(const Pair& pair, int which, std::vector<uint64_t>* words) const;
   void read_names(Record* record);
-  bool read_frame(int which, Record* record);
+  void take_profile(const std::vector<uint64_t>& words, Profile* profile) const;
+  template <class Row>
+  std::vector<Row> read_rows(uint64_t offset, size_t count) const;
   [[noreturn]] void fail(const std::string& why) const;
   void read_at(uint64_t offset, void* to, size_t bytes) const;
   template <class Entry>

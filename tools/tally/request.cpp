@@ -84,8 +84,7 @@ std::string why_no_answer(const Reader& reader) {
   return "it hangs, or has no processor";
 }
 
-}  // namespace
-
+// The reply to it.
 record::Reply send_request(Reader& reader, record::Request request) {
   if (!reader.is_live()) fail(reader, " has ended: nobody is left to be asked");
   const File file = open_locked(reader);
@@ -102,6 +101,32 @@ record::Reply send_request(Reader& reader, record::Request request) {
   write(file, record::Request{}, reader);
   if (reader.has_reply(sequence, &reply)) return reply;
   fail(reader, " did not answer in 2 s, and is not asked any more: " + why_no_answer(reader));
+}
+
+// Likewise, without an error.
+record::Reply require(Reader& reader, const record::Request& request, const char* what) {
+  record::Reply reply = send_request(reader, request);
+  if (reply.error != 0)
+    fail(reader, std::string(" could not ") + what + ": " + strerror(reply.error));
+  return reply;
+}
+
+}  // namespace
+
+void request_limit(Reader& reader, const std::string& path, const LimitSettings& limit) {
+  record::Request request = {};
+  request.kind = record::RequestKind::kSetLimit;
+  request.policy = static_cast<uint32_t>(limit.policy);
+  request.soft = limit.soft;
+  request.hard = limit.hard;
+  memcpy(request.tag, path.c_str(), path.size() + 1);
+  require(reader, request, "set the limit");
+}
+
+uint64_t request_trim(Reader& reader) {
+  record::Request request = {};
+  request.kind = record::RequestKind::kTrim;
+  return require(reader, request, "trim").bytes;
 }
 
 }  // namespace tally::tool

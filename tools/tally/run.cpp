@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -47,6 +48,9 @@ likewise if it exits past its exit handlers.
   --no-record             no record: nothing for `tally top` and the like to look at, nor if PROGRAM
                           is killed
   --record                a record, even if the environment says otherwise
+  --sample SIZE           has the stack of one block in so many allocated bytes recorded, for `tally
+                          profile`; 512K, if left out; 0: of none
+  --leaks                 at the end, however it comes: what was not freed, as `tally leaks` shows it
   --exec                  becomes PROGRAM: no process stays between, and nothing is told of its end
   --option NAME=VALUE     TALLY_NAME=VALUE: whatever else the library takes; as often as wanted
   --library PATH          libtally.so; else TALLY_LIBRARY names it, else it is near this program
@@ -55,9 +59,10 @@ likewise if it exits past its exit handlers.
 Options become variables that the library reads, beside those that the environment has; where both
 are about the same, the option holds. Without either, TALLY_TAG_BY is module, TALLY_RECORD 1,
 TALLY_RECORD_MS 1000 (of who has capabilities, as root has, 0: no thread of Tally's, which would keep
-them when the program drops its own) and TALLY_REPORT 1. If TALLY_BACKEND is there its library comes
-too, and what LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is under Tally as well,
-and has a record; the table at the end is of PROGRAM's own process (TALLY_REPORT_PID).
+them when the program drops its own), TALLY_SAMPLE 512K and TALLY_REPORT 1. If TALLY_BACKEND is there
+its library comes too, and what LD_PRELOAD names is loaded after Tally. All that PROGRAM starts is
+under Tally as well, and has a record; the table at the end is of PROGRAM's own process
+(TALLY_REPORT_PID).
 
 PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent
 to `tally run` are passed on, but for those that the terminal sends to both. (A signal that somebody
@@ -68,6 +73,7 @@ run` is killed by SIGKILL, so is PROGRAM.
   tally run env PYTHONMALLOC=malloc python3 script.py    (else it has an allocator of its own inside)
   tally run --limit 2G --limit cache=512M:soft=400M --json /tmp/heap-%p.json ./server --port 80
   tally run --backend jemalloc --option purge_ms=200 ./server
+  tally run --quiet --leaks ./program
   tally run --exec ./daemon --pid-file /run/daemon.pid
 
 exit status: that of PROGRAM, or death by the signal that PROGRAM died by; or
@@ -79,8 +85,9 @@ exit status: that of PROGRAM, or death by the signal that PROGRAM died by; or
 
 struct Arguments {
   std::string tag_by, record, backend, library, report, json;
+  std::optional<std::string> sample;
   std::vector<std::string> limits, options;
-  bool children = false, quiet = false, exec = false, help = false;
+  bool children = false, quiet = false, exec = false, leaks = false, help = false;
   char** program = nullptr;  // the end of argv
 };
 
@@ -102,7 +109,9 @@ void declare(CLI::App& app, Arguments& arguments) {
   app.add_flag("--children", arguments.children);
   app.add_flag("--quiet", arguments.quiet)->excludes(report)->excludes(json);
   app.add_flag("--record{1},--no-record{0}", arguments.record)->take_last();
-  app.add_flag("--exec", arguments.exec);
+  app.add_option("--sample", arguments.sample)->type_name("SIZE")->take_last();
+  CLI::Option* leaks = app.add_flag("--leaks", arguments.leaks);
+  app.add_flag("--exec", arguments.exec)->excludes(leaks);
   app.add_option("--option", arguments.options)->type_name("NAME=VALUE")->allow_extra_args(false);
   app.add_option("--library", arguments.library)->type_name("PATH")->take_last();
 }
@@ -132,6 +141,14 @@ Arguments read_arguments(int argc, char** argv) {
   }
   if (*arguments.program == nullptr) fail_usage("no PROGRAM");
   return arguments;
+}
+
+bool is_off(const std::string& value) {
+  return value == "0" || value == "no" || value == "false" || value == "off";
+}
+
+bool is_on(const std::string& value) {
+  return value == "1" || value == "yes" || value == "true" || value == "on";
 }
 
 void set_default(std::string_view name, const std::string& value) {
@@ -240,16 +257,59 @@ void set_record(const std::string& wanted) {
   if (!has_capabilities()) set_default("record_ms", "1000");
 }
 
-void set_preload(const Arguments& arguments) {
-  std::string preload = arguments.library.empty() ? variable("TALLY_LIBRARY") : arguments.library;
-  preload = find_tally_library(preload);
+// True if the record was to be kept anyway.
+bool set_sample(const Arguments& arguments) {
+  // As for limits: the library would only remark on it, and run without.
+  auto check = [](const std::string& what, const std::string& size) {
+    constexpr uint64_t kMost = uint64_t{1} << 40;
+    const std::optional<uint64_t> bytes = read_size(size);
+    if (is_off(size) || is_on(size) || (bytes && *bytes <= kMost)) return;
+    fail_usage(what + ": expected bytes between samples, such as 512K, at most 1T, or 0");
+  };
+  if (arguments.sample) {
+    check("--sample " + *arguments.sample, *arguments.sample);
+    set_option("sample", *arguments.sample);
+  }
+  set_default("sample", "512K");
+  if (arguments.leaks) check("TALLY_SAMPLE=" + *option("sample"), *option("sample"));
+  const std::optional<std::string> record = option("record");
+  if (!arguments.leaks) return record == "keep";
+  if (record == "0") fail_usage("--leaks is read from the record: it cannot be without one");
+  if (is_off(*option("sample"))) fail_usage("--leaks needs samples: TALLY_SAMPLE is off");
+  set_option("record", "keep");
+  return record == "keep";
+}
+
+void set_preload(const Arguments& arguments, const std::string& program) {
+  std::string preload;
+  if (!has_tally_inside(program)) {
+    preload = arguments.library.empty() ? variable("TALLY_LIBRARY") : arguments.library;
+    preload = find_tally_library(preload);
+  }
   unsetenv("TALLY_LIBRARY");  // is this program's, and no option of the library
   const std::string already = variable("LD_PRELOAD");
   unsetenv("LD_PRELOAD");  // for what set_backend starts
   const std::string backend = set_backend(arguments.backend);
-  if (!backend.empty()) preload += ":" + backend;
-  if (!already.empty()) preload += ":" + already;
-  setenv("LD_PRELOAD", preload.c_str(), 1);
+  for (const std::string& next : {backend, already}) {
+    if (!preload.empty() && !next.empty()) preload += ":";
+    preload += next;
+  }
+  if (!preload.empty()) setenv("LD_PRELOAD", preload.c_str(), 1);
+}
+
+void tell_end(const Ending& ending, const Arguments& arguments, bool is_kept) {
+  if (WIFSIGNALED(ending.status)) {
+    if (!arguments.quiet) print_post_mortem(ending, stderr);
+    if (arguments.leaks) print_leaks(ending, true, stderr);
+    return;
+  }
+  const std::string report = option("report").value_or("0");
+  const bool is_told =
+      print_silent_end(ending, is_kept || arguments.leaks, is_off(report) ? nullptr : stderr);
+  if (is_told && report.find('/') != report.npos) {
+    fprintf(stderr, "%s was not written\n", report.c_str());
+  }
+  if (arguments.leaks) print_leaks(ending, is_kept, stderr);
 }
 
 }  // namespace
@@ -265,25 +325,17 @@ int run(int argc, char** argv) {
   set_report(arguments);
   set_tag_by(arguments.tag_by);
   set_record(arguments.record);
+  const bool is_kept = set_sample(arguments);
   const std::string program = find_program(*arguments.program);
   require_preloadable(program);
-  set_preload(arguments);
+  set_preload(arguments, program);
   if (arguments.exec) {
     if (!arguments.children) setenv(kReportPid, std::to_string(getpid()).c_str(), 1);
     execvp(program.c_str(), arguments.program);
     fail_to_run(*arguments.program, errno);
   }
   const Ending ending = supervise(program, arguments.program, arguments.children);
-  if (WIFSIGNALED(ending.status)) {
-    if (!arguments.quiet) print_post_mortem(ending, stderr);
-  } else {
-    const std::string report = option("report").value_or("0");
-    const bool is_quiet = report == "0" || report == "no" || report == "false" || report == "off";
-    const bool is_told =
-        print_silent_end(ending, option("record") == "keep", is_quiet ? nullptr : stderr);
-    if (is_told && report.find('/') != report.npos)
-      fprintf(stderr, "%s was not written\n", report.c_str());
-  }
+  tell_end(ending, arguments, is_kept);
   return end_like(ending);
 }
 

@@ -228,7 +228,8 @@ int stat(int argc, char** argv) {
 
   const Record record = load(target);
   if (json || open_metrics) {
-    fputs((json ? stat_as_json(record) : stat_as_open_metrics(record)).c_str(), stdout);
+    fputs((json ? stat_as_json(record) : as_open_metrics({&record, 1}, Ended::kWhole)).c_str(),
+          stdout);
     return 0;
   }
   fputs(heading(record).c_str(), stdout);

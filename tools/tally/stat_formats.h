@@ -1,6 +1,7 @@
 // A record for programs.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "record.h"
@@ -11,7 +12,14 @@ namespace tally::tool {
 // more of each class. What reads the one reads the other.
 std::string stat_as_json(const Record& record);
 
-// OpenMetrics 1.0. Of tags each sample is of the tag alone, so that sums over tags are right.
-std::string stat_as_open_metrics(const Record& record);
+// How processes are told that have ended.
+enum class Ended {
+  kWhole,  // as they were
+  kDown,   // only that they are down: what they held is no part of a sum over processes
+};
+
+// OpenMetrics 1.0, with labels `pid` and `process`, no two records having the same pid. Of tags
+// each sample is of the tag alone, so that sums over tags are right.
+std::string as_open_metrics(std::span<const Record> records, Ended ended);
 
 }  // namespace tally::tool

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <set>
 #include <string>
@@ -41,7 +42,7 @@ class Writer {
   }
   void sample(const std::string& labels, uint64_t value) { sample(labels, std::to_string(value)); }
 
-  std::string end() { return text_ + "# EOF\n"; }
+  std::string end() { return std::move(text_) + "# EOF\n"; }
 
  private:
   std::string text_, name_;
@@ -56,11 +57,17 @@ std::string seconds(double value) {
 
 struct LabelledTag {
   const record::TagRow* tag;
-  std::string label;  // tag="..."
+  std::string labels;  // pid="...",process="...",tag="..."
+};
+
+struct Source {
+  const Record* record;
+  std::string labels;  // pid="...",process="..."
+  std::vector<LabelledTag> tags;
 };
 
 // Two series of one name would not be accepted: names that look the same get their id.
-std::vector<LabelledTag> labelled_tags(const Record& record) {
+std::vector<LabelledTag> labelled_tags(const Record& record, const std::string& process) {
   std::vector<LabelledTag> all;
   std::set<std::string> taken;
   for (const record::TagRow& tag : record.tags()) {
@@ -68,44 +75,60 @@ std::vector<LabelledTag> labelled_tags(const Record& record) {
     if (!taken.insert(name).second) {
       name += " (" + std::to_string(tag.id) + "." + std::to_string(all.size()) + ")";
     }
-    all.push_back({&tag, "tag=\"" + name + "\""});
+    all.push_back({&tag, process});
+    all.back().labels.append(",tag=\"").append(name).append("\"");
   }
   return all;
 }
 
-void put_process(Writer& out, const Record& record) {
+Source source_of(const Record& record) {
+  const std::string labels = "pid=\"" + std::to_string(record.head.pid) + "\",process=\"" +
+                             escaped(process_name(record)) + "\"";
+  return {&record, labels, labelled_tags(record, labels)};
+}
+
+void put_who(Writer& out, const std::vector<Source>& sources) {
   using Type = Writer::Type;
-  const record::FrameHead& frame = record.frame_head();
   out.family("process_info", Type::kGauge, "", "The process, its value 1.");
-  out.sample("pid=\"" + std::to_string(record.head.pid) + "\",command=\"" +
-                 escaped(shortened(command_of(record.head), 200)) + "\",backend=\"" +
-                 escaped(text_of(record.head.backend)) + "\",tag_by=\"" +
-                 escaped(text_of(record.head.tag_by)) + "\",version=\"" +
-                 escaped(text_of(record.head.tally_version)) + "\"",
-             "1");
-  if (!record.is_dump) {
-    out.family("up", Type::kGauge, "", "1 while the process lives, 0 of what it left.");
-    out.sample("", record.is_live ? "1" : "0");
+  for (const auto& [record, labels, tags] : sources) {
+    out.sample(labels + ",command=\"" + escaped(shortened(command_of(record->head), 200)) +
+                   "\",backend=\"" + escaped(text_of(record->head.backend)) + "\",tag_by=\"" +
+                   escaped(text_of(record->head.tag_by)) + "\",version=\"" +
+                   escaped(text_of(record->head.tally_version)) + "\"",
+               "1");
+  }
+  out.family("up", Type::kGauge, "", "1 while the process lives, 0 of what it left.");
+  for (const auto& [record, labels, tags] : sources) {
+    if (!record->is_dump) out.sample(labels, record->is_live ? "1" : "0");
   }
   out.family("timestamp_seconds", Type::kGauge, "seconds", "When the figures were taken.");
-  out.sample("", seconds(double(frame.time) / 1e9));
+  for (const auto& [record, labels, tags] : sources) {
+    out.sample(labels, seconds(double(record->frame_head().time) / 1e9));
+  }
+}
+
+void put_process(Writer& out, const std::vector<Source>& sources) {
+  using Type = Writer::Type;
   out.family("resident_bytes", Type::kGauge, "bytes", "Resident memory of the process.");
-  out.sample("", record.ledger().rss);
+  for (const Source& source : sources) out.sample(source.labels, source.record->ledger().rss);
   out.family("mapped_bytes", Type::kGauge, "bytes", "Address space that the heap has taken.");
-  out.sample("", record.ledger().mapped);
-  if (!record.is_dump) {
-    out.family("ledger_bytes", Type::kGauge, "bytes", "Resident memory by what it is.");
-    for (const LedgerPart& part : ledger_parts(record.ledger())) {
-      out.sample(std::string("part=\"") + part.key + "\"", std::to_string(part.bytes));
+  for (const Source& source : sources) out.sample(source.labels, source.record->ledger().mapped);
+  out.family("ledger_bytes", Type::kGauge, "bytes", "Resident memory by what it is.");
+  for (const Source& source : sources) {
+    if (source.record->is_dump) continue;
+    for (const LedgerPart& part : ledger_parts(source.record->ledger())) {
+      out.sample(source.labels + ",part=\"" + part.key + "\"", std::to_string(part.bytes));
     }
   }
   out.family("foreign_frees", Type::kCounter, "", "Frees of what is not of this heap.");
-  out.sample("", frame.foreign_frees);
+  for (const Source& source : sources) {
+    out.sample(source.labels, source.record->frame_head().foreign_frees);
+  }
 }
 
 // Frees are not told: their count may step back a little, which would pass for a restart. They are
 // the allocations less the live blocks.
-void put_tags(Writer& out, const std::vector<LabelledTag>& tags) {
+void put_tags(Writer& out, const std::vector<Source>& sources) {
   using Type = Writer::Type;
   struct Metric {
     const char* name;
@@ -129,26 +152,34 @@ void put_tags(Writer& out, const std::vector<LabelledTag>& tags) {
   };
   for (const Metric& metric : kMetrics) {
     out.family(metric.name, metric.type, metric.unit, metric.help);
-    for (const LabelledTag& tag : tags) out.sample(tag.label, tag.tag->own.*metric.count);
+    for (const Source& source : sources) {
+      for (const LabelledTag& tag : source.tags) {
+        out.sample(tag.labels, tag.tag->own.*metric.count);
+      }
+    }
   }
 }
 
-void put_limits(Writer& out, const std::vector<LabelledTag>& tags) {
+void put_limits(Writer& out, const std::vector<Source>& sources) {
   using Type = Writer::Type;
   out.family("limit_bytes", Type::kGauge, "bytes", "What the tag and all below it may hold.");
-  for (const LabelledTag& tag : tags) {
+  std::vector<LabelledTag> limited;
+  for (const Source& source : sources) {
+    std::copy_if(source.tags.begin(), source.tags.end(), std::back_inserter(limited),
+                 [](const LabelledTag& tag) {
+                   return tag.tag->soft_limit != TALLY_LIMIT_NONE ||
+                          tag.tag->hard_limit != TALLY_LIMIT_NONE;
+                 });
+  }
+  for (const LabelledTag& tag : limited) {
     const uint64_t soft = tag.tag->soft_limit, hard = tag.tag->hard_limit;
-    if (soft != TALLY_LIMIT_NONE) out.sample(tag.label + ",limit=\"soft\"", soft);
-    if (hard != TALLY_LIMIT_NONE) out.sample(tag.label + ",limit=\"hard\"", hard);
+    if (soft != TALLY_LIMIT_NONE) out.sample(tag.labels + ",limit=\"soft\"", soft);
+    if (hard != TALLY_LIMIT_NONE) out.sample(tag.labels + ",limit=\"hard\"", hard);
   }
   auto put_limited = [&](const char* name, Type type, const char* unit, const char* help,
                          auto value) {
     out.family(name, type, unit, help);
-    for (const LabelledTag& tag : tags) {
-      bool is_limited =
-          tag.tag->soft_limit != TALLY_LIMIT_NONE || tag.tag->hard_limit != TALLY_LIMIT_NONE;
-      if (is_limited) out.sample(tag.label, value(*tag.tag));
-    }
+    for (const LabelledTag& tag : limited) out.sample(tag.labels, value(*tag.tag));
   };
   put_limited("limit_held_bytes", Type::kGauge, "bytes", "What is held, with all tags below.",
               [](const record::TagRow& tag) { return std::to_string(tag.total.footprint_bytes); });
@@ -164,12 +195,17 @@ void put_limits(Writer& out, const std::vector<LabelledTag>& tags) {
 
 }  // namespace
 
-std::string stat_as_open_metrics(const Record& record) {
+std::string as_open_metrics(std::span<const Record> records, Ended ended) {
+  std::vector<Source> all, told;
+  for (const Record& record : records) all.push_back(source_of(record));
+  std::copy_if(all.begin(), all.end(), std::back_inserter(told), [&](const Source& source) {
+    return ended == Ended::kWhole || source.record->is_live;
+  });
   Writer out;
-  put_process(out, record);
-  const std::vector<LabelledTag> tags = labelled_tags(record);
-  put_tags(out, tags);
-  put_limits(out, tags);
+  put_who(out, all);
+  put_process(out, told);
+  put_tags(out, told);
+  put_limits(out, told);
   return out.end();
 }
 

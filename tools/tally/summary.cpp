@@ -30,6 +30,12 @@ std::string heading(const Record& record) {
   return shortened(line + (command.empty() ? "" : ": " + command), 200) + "\n";
 }
 
+std::string process_name(const Record& record) {
+  std::string_view command = text_of(record.head.command);
+  if (command.empty()) command = text_of(record.head.executable);
+  return shortened(printable(command.substr(command.rfind('/') + 1)), 40);
+}
+
 const char* pressure_name(uint32_t level) {
   return level == TALLY_PRESSURE_HARD ? "hard" : level == TALLY_PRESSURE_SOFT ? "soft" : "normal";
 }

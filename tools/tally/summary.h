@@ -16,6 +16,9 @@ uint64_t age_of(const Record& record);
 // "process 4711, running, as of 340 ms ago: server --port 80", a line.
 std::string heading(const Record& record);
 
+// What it was started as, without folders: "server"; at most 40 characters.
+std::string process_name(const Record& record);
+
 // "soft", "hard" or "normal".
 const char* pressure_name(uint32_t level);
 

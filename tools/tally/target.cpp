@@ -7,6 +7,7 @@
 #include <charconv>
 #include <filesystem>
 #include <optional>
+#include <sstream>
 
 #include "dump_reader.h"
 #include "failure.h"
@@ -79,6 +80,18 @@ std::optional<std::string> file_of(long pid) {
   return found;
 }
 
+// Where a process in a container keeps its record, as it is seen from here; empty if it has none.
+std::string record_in_its_root(long pid, uid_t uid) {
+  std::istringstream status(read_proc(pid, "status"));
+  std::string line, own;
+  while (std::getline(status, line)) {
+    if (line.starts_with("NSpid:")) own = line.substr(line.find_last_of(" \t") + 1);
+  }
+  const std::string path = "/proc/" + std::to_string(pid) + "/root" + record::kFolderPrefix +
+                           std::to_string(uid) + "/" + own + record::kSuffix;
+  return access(path.c_str(), R_OK) == 0 ? path : "";
+}
+
 [[noreturn]] void fail_without_record(const std::string& pid_text, std::optional<long> pid) {
   auto fail = [](const std::string& message) { throw Failure(kFailed, message); };
   std::optional<ProcessStatus> status = pid ? process_status(*pid) : std::nullopt;
@@ -86,6 +99,10 @@ std::optional<std::string> file_of(long pid) {
   const std::string process = "process " + pid_text + " (" + printable(status->name) + ")";
   if (geteuid() != 0 && status->uid != geteuid()) {
     fail(process + " belongs to " + user_name(status->uid) + ": run tally as that user or as root");
+  }
+  if (const std::string inside = record_in_its_root(*pid, status->uid); !inside.empty()) {
+    fail(process + " has its record in a root of its own, a container's: name it by its file, " +
+         inside);
   }
   if (read_proc(*pid, "maps").find("/libtally.so") != std::string::npos) {
     fail(process + " is under Tally, but without a record: start it with TALLY_RECORD=1");
@@ -150,6 +167,19 @@ Reader open_record(const std::string& target) {
   const std::string path = find_target(target);
   if (is_dump(path)) throw Failure(kFailed, path + ": a dump in JSON; this needs a record");
   return Reader(path);
+}
+
+void require_sampled(const Reader& reader, const Profile& profile) {
+  if (profile.is_on()) return;
+  throw Failure(kFailed, reader.path() + ": process " + std::to_string(reader.head().pid) +
+                             " was not sampled: start it by tally run PROGRAM, or with "
+                             "TALLY_SAMPLE=512K");
+}
+
+Profile require_profile(Reader& reader) {
+  Profile profile = reader.read_profile();
+  require_sampled(reader, profile);
+  return profile;
 }
 
 Record load(const std::string& target) {

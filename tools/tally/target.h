@@ -28,6 +28,12 @@ std::string find_target(const std::string& target);
 // The record of TARGET, for what a dump cannot serve. Throws Failure (kFailed).
 Reader open_record(const std::string& target);
 
+// The profile in a record. Throws Failure (kFailed) if there is none, as the process was not
+// sampled.
+Profile require_profile(Reader& reader);
+// Likewise of one that was read.
+void require_sampled(const Reader& reader, const Profile& profile);
+
 // What TARGET holds: the newest frame of a record, or a dump. Throws Failure (kFailed).
 Record load(const std::string& target);
 

@@ -1,11 +1,9 @@
 // tally trim: a running process gives back what it does not use.
 #include <cstdio>
-#include <cstring>
 #include <string>
 
 #include "arguments.h"
 #include "commands.h"
-#include "failure.h"
 #include "process.h"
 #include "request.h"
 #include "target.h"
@@ -45,14 +43,8 @@ int trim(int argc, char** argv) {
   if (!arguments.read(argc, argv)) return 0;
   Reader reader = open_record(target);
   const uint64_t before = rss_of(reader);
-  record::Request request = {};
-  request.kind = record::RequestKind::kTrim;
-  record::Reply reply = send_request(reader, request);
-  if (reply.error != 0) {
-    throw Failure(kFailed, "process " + std::to_string(reader.head().pid) +
-                               " could not trim: " + strerror(reply.error));
-  }
-  printf("%s went back: RSS was %s, is %s\n", format_bytes(reply.bytes).c_str(),
+  const uint64_t bytes = request_trim(reader);
+  printf("%s went back: RSS was %s, is %s\n", format_bytes(bytes).c_str(),
          format_bytes(before).c_str(), format_bytes(rss_of(reader)).c_str());
   return 0;
 }
