@@ -1,4 +1,5 @@
-"""The ledger of real programs' records explains what is resident: ledger_test.py NAME LIBRARY [PROGRAM].
+"""The ledger of real programs' records explains what is resident: ledger_test.py NAME LIBRARY [PROGRAM]
+[TALLY_X=Y...].
 
 What is not the heap's is measured here, from the kernel's own tables."""
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from programs import LIBRARY, main, need, plain_environment, run
+from programs import LIBRARY, OPTIONS, main, need, plain_environment, run
 import record
 import residual
 
@@ -17,7 +18,7 @@ MOST = 0.02
 
 class Recorded:
     def __init__(self, *command, **more):
-        env = plain_environment(LD_PRELOAD=LIBRARY, TALLY_RECORD="1", TALLY_RECORD_MS="50")
+        env = plain_environment(LD_PRELOAD=LIBRARY, TALLY_RECORD="1", TALLY_RECORD_MS="50", **OPTIONS)
         self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, **more)
         self.path = record.path_of(self.process.pid)
 
