@@ -351,6 +351,33 @@ class Programs(ToolTest):
                    "true")
         self.fails(2, "--leaks excludes --exec" + usage, "--leaks", "--exec", "true")
 
+    def test_sizes_of_samples(self):
+        expected = ": expected bytes between samples, such as 512K, at most 1T, or 0; tally run --help shows how it is used"
+        for size in "x", "-1", "1e9", "99999999999999G", "2T", "":
+            self.fails(2, f"--sample {size}{expected}", f"--sample={size}" if size else "--sample", *([] if size else [""]),
+                       "true")
+
+
+class Refusals(ToolTest):
+    def refuses(self, command, message, *args):
+        self.assertEqual(self.call(command, *args),
+                         ("", f"tally {command}: {message}; tally {command} --help shows how it is used\n", 2))
+
+    def test_counts(self):
+        for command in "profile", "leaks":
+            for option in "--rows", "--frames":
+                for text in "x", "-1", "1.5", "99999999999":
+                    self.refuses(command, f"{option}: expected a number, 0 for all, not '{text}'", f"{option}={text}", "1")
+
+    def test_one_view(self):
+        one = "expected one of --live, --allocated, --peak, --growth, --stale, --lifetimes, not several"
+        self.refuses("profile", one, "--live", "--peak", "1")
+        self.refuses("profile", one, "--growth", "--stale", "5s", "1")
+
+    def test_files(self):
+        self.refuses("profile", "-o: expected a FILE, or -", "-o", "", "1")
+        self.refuses("report", "-o: expected a FILE, or -", "-o", "", "1")
+
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1] + sys.argv[5:])
