@@ -268,28 +268,11 @@ Slab* find_parked(Heap* heap, unsigned c) {
 
 // ---- Handing blocks to the heap.
 
-// Small blocks that came back in any order would scatter what is allocated together. (Who allocates
-// and frees in turn leaves a list in order, which is at hand as it is.)
-bool is_scattered(const Slab* slab) {
-  constexpr uint32_t kSmall = 512;
-  constexpr int kLookAt = 6;
-  if (slab->block_size > kSmall) return false;
-  if (slab->remote.count() != 0) return true;
-  if (slab->free == nullptr) return true;
-  size_t step = address(slab->free->next) - address(slab->free);
-  if (step != slab->block_size && step != -size_t{slab->block_size}) return true;
-  const Block* block = slab->free;
-  for (int i = 0; i < kLookAt && slab->is_block(block->next); ++i, block = block->next) {
-    if (address(block->next) - address(block) != step) return true;
-  }
-  return false;
-}
-
 // An empty slab that was kept. The caller owns it. False: it is none any more, as a limit refuses
 // what its holes would take.
 bool use_again(Heap* heap, unsigned c, Slab* slab) {
   bool sound = slab->all_back();
-  bool as_it_is = sound && !is_scattered(slab);
+  bool as_it_is = sound && !slab->is_scattered();
   if (!as_it_is && !forget_holes(slab) && sound) {
     release(slab);
     return false;

@@ -149,6 +149,25 @@ struct alignas(kCacheLine) Slab {
     return offset < size_t{carved.load(std::memory_order_relaxed)} * size &&
            kMultiples[what().size_class].contain(static_cast<uint32_t>(offset));
   }
+  // Owner, and no block is out. Small blocks that came back in any order would scatter what is
+  // allocated together. (Who allocates and frees in turn leaves a list in order, which is at hand
+  // as it is.)
+  bool is_scattered() const {
+    constexpr uint32_t kSmall = 512;
+    constexpr int kLookAt = 6;
+    if (block_size > kSmall) return false;
+    if (remote.count() != 0 || free == nullptr) return true;
+    auto step_behind = [](const Block* block) {
+      return reinterpret_cast<uintptr_t>(block->next) - reinterpret_cast<uintptr_t>(block);
+    };
+    const size_t step = step_behind(free);
+    if (step != block_size && step != -size_t{block_size}) return true;
+    const Block* block = free;
+    for (int i = 0; i < kLookAt && is_block(block->next); ++i, block = block->next) {
+      if (step_behind(block) != step) return true;
+    }
+    return false;
+  }
   // Blocks out at which a parked slab is worth allocating from again.
   uint32_t wake_level() const {
     uint32_t free_ones = capacity >> kWakeShift;

@@ -36,6 +36,18 @@ class Report(ToolTest):
     def refuses(self, message, *args, status=1, **more):
         self.assertEqual(self.call("report", *args, **more), ("", f"tally report: {message}\n", status))
 
+    def test_what_is_no_file_is_written_into(self):
+        record, pipe, target, link = self.record("small"), self.path("pipe"), self.path("target"), self.path("link")
+        os.mkfifo(pipe)
+        reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+        self.assertEqual(self.call("report", "--json", "-o", pipe, record)[1:], ("", 0))
+        self.assertEqual(json.loads(reader.communicate(timeout=30)[0])["schema"], 1)
+        os.symlink(target, link)
+        self.assertEqual(self.call("report", "--json", "-o", link, record)[1:], ("", 0))
+        self.assertTrue(os.path.islink(link))
+        self.assertEqual(os.path.getsize(target), os.path.getsize(link))
+        self.assertEqual([name for name in os.listdir(self.folder) if ".tmp" in name], [])
+
     def test_process_and_findings(self):
         data = self.data()
         self.assertEqual(data["schema"], 1)

@@ -266,6 +266,18 @@ TEST_F(ProfileTest, TagsThatComeAndGoLeaveRoomForOthers) {
   EXPECT_NEAR(allocated, (kTags + 100) * weight(4000), 10);
 }
 
+// Children of one parent would otherwise all be wrong in the same way.
+TEST_F(ProfileTest, ForksDrawForThemselves) {
+  uint64_t before = profile_.seed();
+  fake_os::skip_time(kSecond);
+  profile_.after_fork();
+  uint64_t first = profile_.seed();
+  EXPECT_NE(first, before);
+  fake_os::skip_time(2 * kSecond);
+  profile_.after_fork();
+  EXPECT_NE(profile_.seed(), first);
+}
+
 TEST_F(ProfileTest, WithoutRoomStacksAreCut) {
   StackFrame frames[100];
   for (uint64_t i = 0; profile_.totals().cut == 0; ++i) {
