@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
 #include "base/config.h"
 #include "fake_os.h"
 #include "record_folder.h"
+#include "sample/profile.h"
 #include "unit.h"
 
 namespace tally::unit {
@@ -108,6 +110,38 @@ TEST_F(WriterTest, WithoutRoomThereIsNone) {
     }
     record::finish(false);
   }
+}
+
+// The samples are most of a record: a full folder ends them alone, and until there is room again.
+TEST_F(WriterTest, WithoutRoomForSamplesTheRestGoesOn) {
+  fake_os::set_write_error(ENOSPC);
+  core::profile.start(2);
+  EXPECT_EQ(start(), "");
+  void* block = tally_malloc(make_tag("/writer/sampled"), 100);
+  EXPECT_EQ(record::publish(false), 0);
+  const uint64_t sequence = read().frame()->seal.sequence;
+  auto sites = [&] {
+    uint32_t most = 0;
+    for (uint64_t place : record::kAtProfile) {
+      most = std::max(most, read().at<record::ProfileHead>(place)->site_count);
+    }
+    return most;
+  };
+  const uint32_t before = sites();
+  EXPECT_GT(before, 0U);
+  void* other = tally_malloc(make_tag("/writer/sampled"), 1000);
+  {
+    fake_os::Failing failing(fake_os::kWriteAt, 2);  // a frame and a point can be written
+    EXPECT_EQ(record::publish(false), 0);
+    EXPECT_TRUE(record::is_on());
+  }
+  EXPECT_GT(read().frame()->seal.sequence, sequence);
+  EXPECT_EQ(sites(), before);
+  EXPECT_EQ(record::publish(false), 0);
+  EXPECT_GT(sites(), before);
+  tally_free(block);
+  tally_free(other);
+  record::finish(false);
 }
 
 TEST_F(WriterTest, WithoutMemoryTheLastStands) {
