@@ -41,7 +41,7 @@
 //                                                     is none of the C++ library's; growth may be
 //                                                     below 0
 //      lifetimes: []                                  the bounds of the sites' steps in ms
-//      samples: {site: [], age: [], objects: [], bytes: [], thread: []}}    live ones: age in ms,
+//      samples: {site: [], age: [], objects: [], bytes: []}}                live ones: age in ms,
 //                                                     estimates of what each stands for
 #pragma once
 

@@ -151,8 +151,7 @@ ordered_json sites_of(const Profile& profile, FrameTree& tree, StringTable& path
 }
 
 ordered_json samples_of(const Profile& profile) {
-  ordered_json site = ordered_json::array(), age = site, objects = site, bytes = site,
-               thread = site;
+  ordered_json site = ordered_json::array(), age = site, objects = site, bytes = site;
   for (const record::Sample& sample : profile.samples) {
     const double weight = weight_of(sample.bytes, profile.head.rate);
     site.push_back(sample.site);
@@ -160,9 +159,8 @@ ordered_json samples_of(const Profile& profile) {
     age.push_back(then < 0 || then > now ? 0 : as_ms(now - then));
     objects.push_back(std::round(weight * 100) / 100);
     bytes.push_back(std::round(weight * double(sample.bytes)));
-    thread.push_back(sample.thread);
   }
-  return {{"site", site}, {"age", age}, {"objects", objects}, {"bytes", bytes}, {"thread", thread}};
+  return {{"site", site}, {"age", age}, {"objects", objects}, {"bytes", bytes}};
 }
 
 }  // namespace
