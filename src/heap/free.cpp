@@ -110,13 +110,16 @@ namespace {
 // Whether a block that was allocated with n bytes would be as p is.
 bool fits_exactly(const Slab* slab, size_t usable, size_t n, size_t alignment) {
   if (slab->block_size == 0) {
+    if (kHardened && slab->what().kind != SlabKind::kGuarded) {
+      return block_bytes(slab) - slab->capacity == n;
+    }
     return usable == n || round_up(max_of(n, 1), os::page_size()) == block_bytes(slab);
   }
   const unsigned c = slab->what().size_class;
-  const bool is_smallest = class_for(max_of(n, 1)) == c;
   // A wider class is one for the alignment.
-  if constexpr (kHardened) return usable == (is_smallest ? n : class_size(c) - kSealBytes);
-  return is_smallest || alignment > kMinAlignment;
+  const bool is_wider = alignment > kMinAlignment && class_for(max_of(n, 1)) != c;
+  if constexpr (kHardened) return usable == (is_wider ? class_size(c) - kSealBytes : n);
+  return is_wider || class_for(max_of(n, 1)) == c;
 }
 
 }  // namespace
