@@ -146,11 +146,15 @@ TALLY_NOINLINE bool check_seal(Use use, const void* p, const Slab* slab) {
   }
   const char* seen = use == Use::kFree ? "its free" : "its realloc";
   const char* end = hardened::seal_at(p, size);
-  if (seal.state != hardened::State::kLive) {
-    misuse_damage(seen, hardened::find_damage(p, end), p, end, slab);
-  } else if (TALLY_UNLIKELY(!hardened::is_canary_whole(p, size, seal.bytes))) {
+  const char* found = end;
+  if (seal.state == hardened::State::kLive) {
     end = static_cast<const char*>(p) + seal.bytes;
-    misuse_damage(seen, hardened::find_damage(p, end), p, end, slab);
+    found = hardened::find_overflow(p, size, seal.bytes);
+  } else if (const char* first = hardened::find_damage(p, end)) {
+    found = first;
+  }
+  if (TALLY_UNLIKELY(found != nullptr)) {
+    misuse_damage(seen, found, p, end, slab);
   } else if (p != slab->start) {
     check_seal_before(p, slab);
   }

@@ -2,7 +2,7 @@
 // memory that is zero while it is free. (Of pages: memory/guard.h.) All of it is decided at compile
 // time: in the default build `Block` is a pointer, and nothing else here is called.
 //
-//   a live block:  [ n bytes that were asked for | canary, up to 8 bytes | ... | seal ]
+//   a live block:  [ n bytes that were asked for | canary, up to 32 bytes | ... | seal ]
 //   a free block:  [ link | zero, up to kWipedMost bytes | ... | seal ]
 //
 // Canary and seal are made of the block's address and a secret of the process, and the seal tells
@@ -83,6 +83,8 @@ namespace hardened {
 
 // ---- Seals.
 
+// Words of a canary.
+inline constexpr size_t kCanaryMost = 4;
 // Bytes of a free block that are zero at least, behind the link.
 inline constexpr size_t kWipedMost = kSmallMax;
 inline constexpr uint64_t kFreeMark = 0xffff00;
@@ -143,27 +145,34 @@ inline void set_bytes(void* block, unsigned c, size_t n) {
   const uint64_t canary = canary_of(block);
   char* seal = seal_at(block, size);
   const size_t slack = size - sizeof(uint64_t) - n;
-  if (slack >= sizeof(uint64_t)) {
-    store(static_cast<char*>(block) + n, canary);
-  } else if (slack != 0) {
+  char* at = static_cast<char*>(block) + n;
+  const size_t words = min_of(slack / sizeof(uint64_t), kCanaryMost);
+  for (size_t i = 0; i < words; ++i, at += sizeof(uint64_t)) store(at, canary);
+  if (words == 0 && slack != 0) {
     const unsigned kept = 64 - 8 * static_cast<unsigned>(slack);
     char* last = seal - sizeof(uint64_t);
     store(last, (load(last) & ((uint64_t{1} << kept) - 1)) | canary << kept);
   }
   store_seal(seal, canary ^ slack << 8);
 }
-// Whether the canary behind a live block's bytes is whole.
-inline bool is_canary_whole(const void* block, size_t size, uint32_t bytes) {
-  const size_t slack = size - sizeof(uint64_t) - bytes;
-  uint64_t found = load(static_cast<const char*>(block) + bytes) ^ canary_of(block);
-  if (slack < sizeof(uint64_t)) found &= (uint64_t{1} << 8 * slack) - 1;
-  return found == 0;
+// The first byte of a word at `at`, a canary if nobody wrote to it, where somebody did; nullptr:
+// nobody.
+inline const char* find_damage(const void* block, const char* at, uint64_t mask = ~uint64_t{0}) {
+  const uint64_t damage = (load(at) ^ canary_of(block)) & mask;
+  if (TALLY_LIKELY(damage == 0)) return nullptr;
+  return at + static_cast<unsigned>(__builtin_ctzll(damage)) / 8;
 }
-
-// The first byte of a canary at `at` that was written to, if one was.
-inline const char* find_damage(const void* block, const char* at) {
-  const uint64_t damage = load(at) ^ canary_of(block);
-  return damage == 0 ? at : at + static_cast<unsigned>(__builtin_ctzll(damage)) / 8;
+// Likewise of the canary behind a live block's bytes.
+inline const char* find_overflow(const void* block, size_t size, uint32_t bytes) {
+  const size_t slack = size - sizeof(uint64_t) - bytes;
+  const char* at = static_cast<const char*>(block) + bytes;
+  const size_t words = min_of(slack / sizeof(uint64_t), kCanaryMost);
+  if (words == 0) return find_damage(block, at, (uint64_t{1} << 8 * slack) - 1);
+  const char* found = nullptr;
+  for (size_t i = 0; i < words && found == nullptr; ++i) {
+    found = find_damage(block, at + i * sizeof(uint64_t));
+  }
+  return found;
 }
 
 // A block is free from now on, and not linked yet. `all`: nothing of its content is to stay.

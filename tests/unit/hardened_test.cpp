@@ -57,9 +57,9 @@ TEST_F(Blocks, EachByteBehindTheEndIsGuarded) {
       open(reinterpret_cast<Block*>(block()), c, n);
       EXPECT_EQ(seal(size).state, State::kLive);
       EXPECT_EQ(seal(size).bytes, n);
-      ASSERT_TRUE(is_canary_whole(block(), size, static_cast<uint32_t>(n))) << n;
+      ASSERT_EQ(find_overflow(block(), size, static_cast<uint32_t>(n)), nullptr) << n;
       memset(block(), 0xff, n);
-      ASSERT_TRUE(is_canary_whole(block(), size, static_cast<uint32_t>(n))) << n;
+      ASSERT_EQ(find_overflow(block(), size, static_cast<uint32_t>(n)), nullptr) << n;
       ASSERT_EQ(seal(size).bytes, n);
       ASSERT_TRUE(neighbours_are_whole(size)) << n;
       for (unsigned char wrong : {0, 1, 0xff}) {
@@ -68,7 +68,7 @@ TEST_F(Blocks, EachByteBehindTheEndIsGuarded) {
         block()[n] = static_cast<char>(wrong);
         const Seal now = seal(size);
         EXPECT_TRUE(now.state == State::kDamaged ||
-                    !is_canary_whole(block(), size, static_cast<uint32_t>(n)))
+                    find_overflow(block(), size, static_cast<uint32_t>(n)) == block() + n)
             << size << ' ' << n << ' ' << int{wrong};
         block()[n] = kept;
       }
