@@ -17,20 +17,20 @@ class ShortOfMemory {
     if (tag == TALLY_TAG_NONE) CHECK(errno == ENOMEM);
     for (size_t n : {24ul, 500ul, 5000ul, 40000ul, 200000ul}) {
       for (int i = 0; i < 3; i++) {
-        keep(TALLY_TAG_ROOT, ask([&] { return malloc(n); }), n);
+        keep(TALLY_TAG_NONE, ask([&] { return malloc(n); }), n);
         if (tag != TALLY_TAG_NONE) keep(tag, ask([&] { return tally_malloc(tag, n); }), n);
       }
       void* zeroed = ask([&] { return calloc(1, n); });
       for (size_t i = 0; zeroed != nullptr && i < n; i++) {
         CHECK(static_cast<char*>(zeroed)[i] == 0);
       }
-      keep(TALLY_TAG_ROOT, zeroed, n);
+      keep(TALLY_TAG_NONE, zeroed, n);
     }
     for (size_t n : {100ul, 100000ul, 1100000ul}) {
       void* aligned = ask([&] { return aligned_alloc(1 << 17, n); });
       CHECK(reinterpret_cast<uintptr_t>(aligned) % (1 << 17) == 0);
-      keep(TALLY_TAG_ROOT, aligned, n);
-      keep(TALLY_TAG_ROOT, ask([&] { return malloc(n * 2); }), n * 2);
+      keep(TALLY_TAG_NONE, aligned, n);
+      keep(TALLY_TAG_NONE, ask([&] { return malloc(n * 2); }), n * 2);
     }
     if (threads) run_threads();
     for (int i = 0; i < count_; i += 2) resize(held_[i], held_[i].n * (i % 3 == 0 ? 3 : 1) / 2 + 1);
@@ -50,8 +50,9 @@ class ShortOfMemory {
     uint64_t tagged = 0;
     for (int i = 0; i < count_; i++) {
       CHECK(is_filled(held_[i].p, held_[i].n, held_[i].mark));
+      if (held_[i].tag == TALLY_TAG_NONE) continue;
       CHECK(tally_tag_of(held_[i].p) == held_[i].tag);
-      tagged += held_[i].tag != TALLY_TAG_ROOT;
+      tagged++;
     }
     const tally_tag tag = tally_tag_find(path_);
     if (tag != TALLY_TAG_NONE) CHECK_OP(stats_of(tag).own.live_blocks, ==, tagged);
@@ -68,7 +69,7 @@ class ShortOfMemory {
     void* p;
     size_t n;
     uint32_t mark;
-    tally_tag tag;
+    tally_tag tag;  // none: whatever malloc gives
   };
 
   template <class Call>
