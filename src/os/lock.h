@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/processor.h"
 #include "os/os.h"
 
 namespace tally::core {
@@ -59,7 +60,7 @@ class Lock {
     if (all_held_by_me()) return;
     for (int i = 0; i < 64; ++i) {
       if (word_.load(std::memory_order_relaxed) == 0 && try_acquire()) return;
-      os::cpu_relax();
+      processor::relax();
     }
     for (;;) {
       uintptr_t word = word_.load(std::memory_order_relaxed);
