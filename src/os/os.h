@@ -87,7 +87,8 @@ bool write_all(int fd, const char* text, size_t length);
 // or nothing. `write` gets a descriptor and `arg`. False if any step failed: `path` is then as
 // before. A device, a FIFO, and a link that the user or root made are written into instead.
 bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg);
-// Adds to the end of a file, which is made if need be. False: it could not.
+// Adds to the end of a file, which is made if need be. A link is followed if the user or root made
+// it. False: it could not.
 bool append_file(const char* path, const char* text, size_t length);
 // Another descriptor for the same file, out of the program's way; -1 if there is none.
 int keep_descriptor(int fd);

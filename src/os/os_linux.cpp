@@ -73,14 +73,19 @@ bool look_at(int folder, const char* path, int flags, struct stat* found) {
   return !failed(system_call(__NR_newfstatat, folder, as_long(path), as_long(found), flags));
 }
 
+// A link of somebody else's may lead us to a third one's file.
+bool is_trusted_link(const struct stat& link) {
+  return link.st_uid == 0 || link.st_uid == static_cast<uid_t>(system_call(__NR_geteuid));
+}
+
 // How to open what stands at `path` to write into it; 0 if it is to be replaced, as a regular file
-// is, and a link by which somebody else may lead us to a third one's file.
+// is, and a link that is not to be trusted.
 TALLY_NOINLINE int flags_to_write_into(const char* path) {
   struct stat there;
   if (!look_at(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &there) || S_ISREG(there.st_mode)) return 0;
   constexpr int kFlags = O_WRONLY | O_NOCTTY | O_NONBLOCK;  // a FIFO without a reader: an error
   if (!S_ISLNK(there.st_mode)) return kFlags | O_NOFOLLOW;
-  if (there.st_uid != 0 && there.st_uid != static_cast<uid_t>(system_call(__NR_geteuid))) return 0;
+  if (!is_trusted_link(there)) return 0;
   // /dev/stderr and its like lead to what the program writes too.
   bool is_shared = strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0;
   return kFlags | (is_shared ? O_APPEND : O_CREAT | O_TRUNC);
@@ -345,7 +350,7 @@ uint64_t now_ms() {
   if (count - last_count.load(std::memory_order_acquire) < processor::few_ticks()) {
     return last_ms.load(std::memory_order_relaxed);
   }
-  timespec now;
+  timespec now = {};
   system_call(__NR_clock_gettime, CLOCK_MONOTONIC_COARSE, as_long(&now));
   uint64_t ms =
       static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
@@ -479,7 +484,13 @@ FileId file_id(int fd) {
 int last_error() { return t_last_error; }
 
 bool append_file(const char* path, const char* text, size_t length) {
-  long fd = open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0600);
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK;
+  long fd = open_file(path, kFlags | O_NOFOLLOW, 0600);
+  struct stat there;
+  if (fd == -ELOOP && look_at(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &there) &&
+      is_trusted_link(there)) {
+    fd = open_file(path, kFlags, 0600);
+  }
   if (failed(fd)) return fail(fd);
   bool ok = write_all(static_cast<int>(fd), text, length);
   close_file(fd);
