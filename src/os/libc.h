@@ -1,6 +1,9 @@
-// The C library's own malloc. Its blocks reach us from before we started, from plug-ins that were
-// loaded with RTLD_DEEPBIND, and from programs that call __libc_malloc; and it may be what Tally
-// takes its memory from.
+// What each C library does in its own way: libc_glibc.cpp and libc_musl.cpp implement this header,
+// and the build takes the one that fits.
+//
+// Its own malloc: blocks of it reach us from before we started, from plug-ins that were loaded with
+// RTLD_DEEPBIND, and from programs that call __libc_malloc; and it may be what Tally takes its
+// memory from. And its dynamic linker.
 #pragma once
 
 #include <cstddef>
@@ -26,9 +29,10 @@ struct Module {
   }
 };
 // In which this code or data lies, and which is not unloaded meanwhile; false: in none. Takes no
-// lock; some ten nanoseconds.
+// lock (with musl: but for what was not found before); some ten nanoseconds.
 bool find_module(const void* address, Module* module);
-// The dynamic linker, which loads all others; in a static program that is the program itself.
+// The dynamic linker, as far as it allocates by our malloc where it loads another; in a static
+// program that is the program itself. One without code: it does not, and unloads nothing.
 Module loader_module();
 // Its name for others to find it by, or that of its file, without folders; cut to what fits, ended
 // by 0. Returns whether it is the program.
@@ -47,5 +51,8 @@ bool has_libc();
 void* libc_aligned(size_t alignment, size_t bytes);
 // Bytes that it has from the system.
 size_t libc_held_bytes();
+
+// In English, and always the same.
+const char* error_text(int error);
 
 }  // namespace tally::core::os

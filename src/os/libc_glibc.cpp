@@ -13,8 +13,12 @@
 #include <atomic>
 
 #include "base/math.h"
-#include "base/text.h"
+#include "os/library_name.h"
 #include "os/os.h"
+
+#if !__GLIBC_PREREQ(2, 35)
+#error "Tally needs glibc 2.35 or later (for _dl_find_object), or musl"
+#endif
 
 extern "C" {
 // Exported by every glibc; weak, so that other C libraries link.
@@ -145,39 +149,13 @@ Module loader_module() {
   return module;
 }
 
-namespace {
-
-// DT_SONAME; nullptr if it has none. The linker may or may not have added the module's address to
-// the pointers in its dynamic section.
-const char* soname_of(const Module& module, const link_map* map) {
-  uintptr_t strings = 0, offset = 0;
-  bool has_name = false;
-  for (const ElfW(Dyn)* entry = map->l_ld; entry != nullptr && entry->d_tag != DT_NULL; ++entry) {
-    if (entry->d_tag == DT_STRTAB) strings = entry->d_un.d_ptr;
-    if (entry->d_tag != DT_SONAME) continue;
-    has_name = true;
-    offset = entry->d_un.d_val;
-  }
-  if (strings < module.start) strings += map->l_addr;
-  uintptr_t name = strings + offset;
-  bool is_inside = strings >= module.start && name >= strings && name < module.end;
-  return has_name && is_inside ? reinterpret_cast<const char*>(name) : nullptr;
-}
-
-}  // namespace
-
 bool module_name(const Module& module, char* name, size_t capacity) {
   const auto* map = static_cast<const link_map*>(module.id);
   if (map->l_name == nullptr || *map->l_name == 0) {
     program_name(name, capacity);
     return true;
   }
-  const char* whole = soname_of(module, map);
-  if (whole == nullptr || *whole == 0) whole = map->l_name;
-  const char* slash = strrchr(whole, '/');
-  TextWriter out(name, capacity - 1);
-  out.put(slash == nullptr ? whole : slash + 1);
-  name[out.used()] = 0;
+  library_name(module, map->l_ld, map->l_addr, map->l_name, name, capacity);
   return false;
 }
 
@@ -213,6 +191,11 @@ size_t libc_held_bytes() {
   if (g_mallinfo2 == nullptr) return 0;
   struct mallinfo2 info = g_mallinfo2();
   return info.arena + info.hblkhd;
+}
+
+const char* error_text(int error) {
+  const char* text = strerrordesc_np(error);
+  return text != nullptr ? text : "unknown error";
 }
 
 }  // namespace tally::core::os

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "base/processor.h"
 #include "os/os.h"
 
 namespace tally::core {
@@ -74,7 +75,7 @@ class Lock {
     if (all_held_by_me()) return;
     for (int i = 0; i < 64; ++i) {
       if (word_.load(std::memory_order_relaxed) == 0 && try_acquire()) return;
-      os::cpu_relax();
+      processor::relax();
     }
     for (;;) {
       uintptr_t word = word_.load(std::memory_order_relaxed);

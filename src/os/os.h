@@ -101,7 +101,6 @@ struct FileId {
 };
 FileId file_id(int fd);
 int last_error();  // of the last failed write_all, replace_file or on_signal on this thread
-const char* error_text(int error);
 
 // The whole of a file, ended by 0: its length, or -errno; what does not fit is EFBIG.
 long read_file(const char* path, char* text, size_t capacity);
@@ -114,7 +113,6 @@ void futex_wake_one(std::atomic<uint32_t>* word);
 void futex_wait_ms(std::atomic<uint32_t>* word, uint32_t expected, uint32_t ms);
 void futex_wake_all(std::atomic<uint32_t>* word);
 void sleep_ms(uint32_t ms);
-void cpu_relax();
 // Of the running thread as the kernel has it, ended and filled up by 0.
 inline constexpr size_t kThreadNameBytes = 16;
 void thread_name(char (&name)[kThreadNameBytes]);

@@ -1,15 +1,15 @@
-// os.h for Linux with glibc. Memory, time and files go by raw system calls: other preload libraries
+// os.h for Linux. Memory, time and files go by raw system calls: other preload libraries
 // interpose libc's wrappers and may allocate in them, and a raw call leaves errno alone.
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
-#include <linux/prctl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/uio.h>
@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/options.h"
+#include "base/processor.h"
 #include "base/text.h"
 #include "os/os.h"
 #include "os/system_call.h"
@@ -26,17 +27,11 @@
 namespace tally::core::os {
 namespace {
 
-// 0: there is none.
-uint64_t cycle_count() {
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc();
-#else
-  return 0;
-#endif
-}
-
 constexpr int kReadWrite = PROT_READ | PROT_WRITE;
 constexpr int kPrivate = MAP_PRIVATE | MAP_ANONYMOUS;
+
+// <linux/futex.h>, which a C library need not bring: operations on words of one process.
+constexpr int kFutexWait = 0 | 128, kFutexWake = 1 | 128;
 
 void* map_anywhere(size_t bytes, int protection) {
   int flags = kPrivate | (protection == PROT_NONE ? MAP_NORESERVE : 0);
@@ -350,10 +345,9 @@ uint64_t now_ns(Clock clock) {
 uint64_t now_ms() {
   // A system call costs more than many a caller's work, so the time is good for as long as the
   // processor's counter has hardly moved: well under a millisecond.
-  constexpr uint64_t kGoodFor = 1 << 19;
   static constinit std::atomic<uint64_t> last_count{0}, last_ms{0};
-  uint64_t count = cycle_count();
-  if (count != 0 && count - last_count.load(std::memory_order_acquire) < kGoodFor) {
+  uint64_t count = processor::ticks();
+  if (count - last_count.load(std::memory_order_acquire) < processor::few_ticks()) {
     return last_ms.load(std::memory_order_relaxed);
   }
   timespec now = {};
@@ -503,23 +497,18 @@ bool append_file(const char* path, const char* text, size_t length) {
   return ok;
 }
 
-const char* error_text(int error) {
-  const char* text = strerrordesc_np(error);
-  return text != nullptr ? text : "unknown error";
-}
-
 void futex_wait(std::atomic<uint32_t>* word, uint32_t expected) {
-  system_call(__NR_futex, as_long(word), FUTEX_WAIT_PRIVATE, expected, 0);
+  system_call(__NR_futex, as_long(word), kFutexWait, expected, 0);
 }
 void futex_wake_one(std::atomic<uint32_t>* word) {
-  system_call(__NR_futex, as_long(word), FUTEX_WAKE_PRIVATE, 1);
+  system_call(__NR_futex, as_long(word), kFutexWake, 1);
 }
 void futex_wait_ms(std::atomic<uint32_t>* word, uint32_t expected, uint32_t ms) {
   timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
-  system_call(__NR_futex, as_long(word), FUTEX_WAIT_PRIVATE, expected, as_long(&time));
+  system_call(__NR_futex, as_long(word), kFutexWait, expected, as_long(&time));
 }
 void futex_wake_all(std::atomic<uint32_t>* word) {
-  system_call(__NR_futex, as_long(word), FUTEX_WAKE_PRIVATE, INT32_MAX);
+  system_call(__NR_futex, as_long(word), kFutexWake, INT32_MAX);
 }
 void sleep_ms(uint32_t ms) {
   std::atomic<uint32_t> nothing{0};
@@ -531,14 +520,6 @@ void thread_name(char (&name)[kThreadNameBytes]) {
   system_call(__NR_prctl, PR_GET_NAME, as_long(name));
   size_t length = strnlen(name, sizeof name - 1);
   memset(name + length, 0, sizeof name - length);
-}
-
-void cpu_relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#else
-  asm volatile("yield");
-#endif
 }
 
 namespace {
