@@ -96,6 +96,7 @@ void release(Slab* slab) {
   slab->parked.store(false, std::memory_order_relaxed);
   end_keeping(slab);
   lose_holes(slab);
+  lose_tail(slab);
   slab->used_ms = 0;
   slab->sparse = false;
   --heap->slabs;
@@ -126,6 +127,7 @@ Slab* new_slab(Heap* heap, unsigned c) {
   slab->carved.store(0, std::memory_order_relaxed);
   slab->level.set(0, 0);
   slab->bytes.store(0, std::memory_order_relaxed);
+  if (!zeroed) note_tail(slab);
   Binding what = {SlabKind::kBlocks, static_cast<uint8_t>(c),
                   static_cast<uint16_t>(heap->tag.load(std::memory_order_relaxed)->id)};
   slab->binding.store(what.pack(), std::memory_order_relaxed);

@@ -356,7 +356,7 @@ uint64_t now_ms() {
   if (count != 0 && count - last_count.load(std::memory_order_acquire) < kGoodFor) {
     return last_ms.load(std::memory_order_relaxed);
   }
-  timespec now;
+  timespec now = {};
   system_call(__NR_clock_gettime, CLOCK_MONOTONIC_COARSE, as_long(&now));
   uint64_t ms =
       static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;

@@ -147,7 +147,8 @@ void step(uint64_t now, bool is_ours) {
   }
   const bool in_time = now >= due_here(is_ours);
   if (ok && (in_time || has_grown(now))) ok = publish(in_time);
-  if (!ok) g_is_on.store(false, std::memory_order_relaxed);
+  // Unless this is the child by now of a signal handler's fork, which is yet to begin.
+  if (!ok && !g_is_to_start) g_is_on.store(false, std::memory_order_relaxed);
   g_turn.release();
 }
 
@@ -216,12 +217,14 @@ void end_record() {
   }
   int error = is_mine && !g_is_to_start ? record::publish(true) : 0;
   if (error != 0 && error != ESTALE) complain_of_write(error);
-  if (error == 0 && !g_is_to_start) record::finish(options.record == Record::kKeep);
+  if (error != 0 || g_is_to_start) return;
+  const bool keep = options.record == Record::kKeep;
+  is_mine ? record::finish(keep) : record::finish_beside(keep);
 }
 
 void let_go_of_record() {
+  record::leave_to_parent();  // of one that is just being ended too
   if (!g_is_on.load(std::memory_order_relaxed)) return;
-  record::leave_to_parent();
   g_turn.reset_after_fork();
   g_pid = os::process_id();
   g_thread.store(0, std::memory_order_relaxed);

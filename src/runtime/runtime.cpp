@@ -27,9 +27,10 @@ constexpr int kExConfig = 78;  // as in sysexits.h
 
 // ---- fork. The child must find every table whole, so the forking thread takes every lock first,
 // in the order in which they nest: tags, threads, each thread's own, reports on guarded blocks, the
-// profile, guarded places, central, metadata. (A fork in a signal handler may have interrupted this
-// thread with one of them in hand, and then meets them out of order: should another thread wait for
-// that one with the next in hand, neither goes on.)
+// profile, guarded places, central, metadata. A fork in a signal handler may have interrupted this
+// thread with one of them in hand, and then meets them out of order. Should another thread wait for
+// that one with an earlier one in hand, the fork goes on without it after a while: the child, which
+// mostly does little but exec, may then find a table in the midst of a change.
 
 template <class Step>
 void for_each_lock(Step step) {
@@ -55,7 +56,10 @@ constinit thread_local unsigned t_forks = 0;
 void before_fork() {
   if (t_forks++ != 0) return;
   os::hold_streams();
-  for_each_lock([](Lock& lock) { lock.acquire_for_fork(); });
+  uint32_t patience = 50;  // ms, of all together
+  bool is_interrupted = false;
+  for_each_lock([&](const Lock& lock) { is_interrupted |= lock.held_by_me(); });
+  for_each_lock([&](Lock& lock) { lock.acquire_for_fork(is_interrupted ? &patience : nullptr); });
   Lock::hold_all(true);
 }
 

@@ -27,6 +27,8 @@ std::atomic<uint64_t> g_first{0}, g_end{0}, g_calls{0};
 std::atomic<bool> g_clock_set{false};
 std::atomic<uint64_t> g_clock{0}, g_skipped{0};
 std::atomic<int> g_write_error{ENOSPC};
+std::atomic<uint64_t> g_writes_to_go{0};
+std::atomic<void (*)()> g_before_write{nullptr};
 
 bool fails(Call call) {
   if ((g_which.load() & call) == 0) return false;
@@ -45,6 +47,11 @@ void fail(unsigned which, uint64_t skip, uint64_t count) {
 }
 
 void set_write_error(int error) { g_write_error.store(error); }
+
+void before_write(uint64_t nth, void (*function)()) {
+  g_before_write.store(function);
+  g_writes_to_go.store(nth);
+}
 
 void fail_none() { fail(kAll, 0, 0); }
 uint64_t calls() { return g_calls.load(); }
@@ -87,6 +94,7 @@ void* __wrap__ZN5tally4core2os5remapEPvmmm(void* p, size_t bytes, size_t new_byt
 }
 int __wrap__ZN5tally4core2os8write_atEiPKvmm(int fd, const void* from, size_t bytes,
                                              uint64_t offset) {
+  if (g_writes_to_go.load() != 0 && g_writes_to_go.fetch_sub(1) == 1) g_before_write.load()();
   if (!fails(kWriteAt)) {
     return __real__ZN5tally4core2os8write_atEiPKvmm(fd, from, bytes, offset);
   }

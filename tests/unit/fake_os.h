@@ -24,6 +24,8 @@ void fail(unsigned which, uint64_t skip, uint64_t count = UINT64_MAX);
 void fail_none();
 // Of kWriteAt; ENOSPC unless told otherwise.
 void set_write_error(int error);
+// Called before the n-th write from here on, once.
+void before_write(uint64_t nth, void (*function)());
 // Calls in `which` since the last fail() or fail_none(), failed or not.
 uint64_t calls();
 
