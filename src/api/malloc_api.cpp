@@ -15,6 +15,16 @@
 namespace tally::core::api {
 namespace {
 
+// Behind Tally's table what who calls glibc's malloc_stats looks for, in its words. All that Tally
+// has is mapped.
+void render_table_and_totals(const tally_snapshot_t& snapshot, TextWriter& out) {
+  render_table(snapshot, out);
+  const tally_process_stats_t& process = snapshot.process;
+  out.put("Total (incl. mmap):\nsystem bytes     = ").number(process.mapped_bytes);
+  out.put("\nin use bytes     = ").number(process.live_bytes);
+  out.put("\nmax mmap bytes   = ").number(snapshot.tags[0].total.peak_footprint_bytes).put('\n');
+}
+
 void* fail(int error) {
   errno = error;
   return nullptr;
@@ -90,7 +100,7 @@ void* aligned_alloc(size_t alignment, size_t n, const void* caller) {
 }
 
 void* memalign(size_t alignment, size_t n, const void* caller) {
-  if (alignment > PTRDIFF_MAX / 2 + 1) return fail(EINVAL);
+  if (alignment > SIZE_MAX / 2 + 1) return fail(EINVAL);  // the next power of two is none
   size_t power = kMinAlignment;
   while (power < alignment) power *= 2;
   return allocate_aligned(nullptr, power, n, caller);
@@ -98,9 +108,8 @@ void* memalign(size_t alignment, size_t n, const void* caller) {
 
 int posix_memalign(void** result, size_t alignment, size_t n, const void* caller) {
   if (!is_power_of_two(alignment) || alignment < sizeof(void*)) return EINVAL;
-  int error = errno;
+  // POSIX leaves errno open; callers of glibc's find ENOMEM there.
   void* block = allocate_aligned(nullptr, alignment, n, caller);
-  errno = error;
   if (block == nullptr) return ENOMEM;
   *result = block;
   return 0;
@@ -142,7 +151,7 @@ int malloc_info(int flags, FILE* file) {
 
 void malloc_stats() {
   int error = errno;
-  render_to_fd(render_table, 2);
+  render_to_fd(render_table_and_totals, 2);
   errno = error;
 }
 

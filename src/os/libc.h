@@ -45,6 +45,15 @@ uintptr_t module_bias(const Module& module);
 // Where the first thread's stack begins, above all that lies on it.
 uintptr_t main_stack_top();
 
+// Around fork. In the midst of it, when our handlers are through, libc takes the lock of its list
+// of streams; who holds that may wait for a stream, and who holds the stream, in getline, for a
+// lock of ours. So whoever is to take ours takes that before. Nothing where there is but one
+// thread.
+void hold_streams();
+void let_go_of_streams();
+// In the child.
+void reset_streams();
+
 // Whether it can be called by names that Tally does not take. Called before libc_held_bytes.
 bool has_libc();
 // nullptr: there is no memory, or no such libc.

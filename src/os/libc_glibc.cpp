@@ -34,6 +34,15 @@ __attribute__((weak)) extern void* __curbrk;
 __attribute__((weak)) void __tls_get_addr();
 // NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) extern void* __libc_stack_end;
+// The lock of the list of streams, which a thread may take several times over.
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void _IO_list_lock();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void _IO_list_unlock();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void _IO_list_resetlock();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) extern char __libc_single_threaded;
 }
 
 namespace tally::core::os {
@@ -171,6 +180,35 @@ uintptr_t module_bias(const Module& module) {
 
 uintptr_t main_stack_top() {
   return &__libc_stack_end == nullptr ? 0 : core::address(__libc_stack_end);
+}
+
+namespace {
+
+// The thread that holds the streams' lock for a fork; written by who holds it.
+constinit std::atomic<void*> g_streams_holder{nullptr};
+
+bool stop_holding_streams() {
+  if (g_streams_holder.load(std::memory_order_relaxed) != __builtin_thread_pointer()) return false;
+  g_streams_holder.store(nullptr, std::memory_order_relaxed);
+  return true;
+}
+
+}  // namespace
+
+void hold_streams() {
+  if (&_IO_list_lock == nullptr || &__libc_single_threaded == nullptr) return;
+  if (__libc_single_threaded != 0) return;
+  _IO_list_lock();
+  g_streams_holder.store(__builtin_thread_pointer(), std::memory_order_relaxed);
+}
+
+void let_go_of_streams() {
+  if (stop_holding_streams()) _IO_list_unlock();
+}
+
+void reset_streams() {
+  // libc's fork does so too, but only if it knew of more than one thread.
+  if (stop_holding_streams()) _IO_list_resetlock();
 }
 
 namespace {
