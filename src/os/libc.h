@@ -25,8 +25,10 @@ struct Module {
     return reinterpret_cast<uintptr_t>(address) - start < end - start;
   }
 };
+// Whether the kernel started a dynamic linker before the program.
+bool has_loader();
 // In which this code or data lies, and which is not unloaded meanwhile; false: in none. Takes no
-// lock; some ten nanoseconds.
+// lock; some ten nanoseconds. Without a loader not before constructors run: libc is not ready.
 bool find_module(const void* address, Module* module);
 // The dynamic linker, which loads all others; in a static program that is the program itself.
 Module loader_module();
