@@ -31,8 +31,6 @@ __attribute__((weak)) void* __libc_memalign(size_t, size_t);
 __attribute__((weak)) extern void* __curbrk;
 // Exported by the dynamic linker.
 // NOLINTNEXTLINE(readability-identifier-naming)
-__attribute__((weak)) void __tls_get_addr();
-// NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) extern void* __libc_stack_end;
 // The lock of the list of streams, which a thread may take several times over.
 // NOLINTNEXTLINE(readability-identifier-naming)
@@ -148,11 +146,13 @@ bool find_module(const void* address, Module* module) {
   return true;
 }
 
+bool has_loader() { return getauxval(AT_BASE) != 0; }
+
 Module loader_module() {
-  // The kernel tells where it is, unless it was started as the program. (Sanitizers have a function
-  // of that name too.)
+  // The kernel tells where it is, unless it was started as the program; then this function of its
+  // does, which in a static program is the program's.
   uintptr_t base = getauxval(AT_BASE);
-  if (base == 0) base = reinterpret_cast<uintptr_t>(&__tls_get_addr);
+  if (base == 0) base = reinterpret_cast<uintptr_t>(&_dl_find_object);
   Module module;
   find_module(reinterpret_cast<const void*>(base), &module);
   return module;

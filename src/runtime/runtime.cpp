@@ -106,11 +106,13 @@ void choose_backend() {
 }
 
 // The rule of tags is to hold from the first block. Where that is before libc has the environment,
-// it holds from the constructor on.
+// or in a static program, whose libc allocates before it knows any module, it holds from the
+// constructor on.
 constinit bool g_has_options = false;
 
-void have_options() {
+void have_options(bool is_constructor) {
   if (g_has_options || os::environment() == nullptr) return;
+  if (!is_constructor && !os::has_loader()) return;
   g_has_options = true;
   read_options();
   start_tag_rule();
@@ -126,7 +128,7 @@ void guard_samples() {
 // 101 is the first priority that is not the implementation's: options hold before other
 // constructors run.
 __attribute__((constructor(101))) void on_load() {
-  have_options();
+  have_options(true);
   if (options.tag_by != TagBy::kNone) tls.heap = &empty_heap;  // what is at hand may be the root's
   if (is_by_module()) check_by_module();
   choose_backend();
@@ -147,7 +149,7 @@ __attribute__((destructor(101))) void on_unload() {
 }  // namespace
 
 void on_first_use() {
-  have_options();
+  have_options(false);
   start_threads();
   register_fork_handlers();
 }
