@@ -38,7 +38,7 @@ bool multiply(size_t count, size_t size, size_t* product) {
 // A block stays where it is unless one of half its size would do.
 bool fits(const Slab* slab, size_t n) {
   size_t size = slab->block_size;
-  return n <= size && class_size(class_of(n)) * 2 > size;
+  return n + kSealBytes <= size && class_size(class_for(n)) * 2 > size;
 }
 
 }  // namespace
@@ -65,12 +65,15 @@ void* resize(Tag* tag, void* p, size_t n) {
   }
   Tag* own = find_tag(slab->what().tag);
   if (tag == nullptr) tag = own;
-  size_t old = usable_size(slab);
+  size_t old = usable_size(slab, p);
   if (tag == own) {
     // To grow is an allocation, wherever it ends up; to shrink cannot fail.
     if (n > old && own->fault() != nullptr && own->fault()->strikes(n)) return fail(ENOMEM);
     if (slab->block_size != 0) {
-      if (fits(slab, n)) return p;
+      if (fits(slab, n)) {
+        set_usable_size(slab, p, n);
+        return p;
+      }
     } else {
       bool refused = false;
       void* same = n > old ? grow_large(slab, n, &refused) : resize_large(slab, n);
@@ -118,7 +121,7 @@ int posix_memalign(void** result, size_t alignment, size_t n, const void* caller
 size_t malloc_usable_size(const void* p) {
   if (p == nullptr) return 0;
   const Slab* slab = find_block(p);
-  if (slab != nullptr) return usable_size(slab);
+  if (slab != nullptr) return usable_size(slab, p);
   return is_libcs(p, Use::kUsableSize) ? os::libc_usable_size(p) : 0;
 }
 

@@ -149,6 +149,7 @@ __attribute__((destructor(101))) void on_unload() {
 }  // namespace
 
 void on_first_use() {
+  if constexpr (kHardened) hardened::start();
   have_options(false);
   start_threads();
   register_fork_handlers();
