@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "base/preempt.h"
+#include "base/processor.h"
 #include "os/os.h"
 
 namespace tally::core {
@@ -13,6 +15,7 @@ namespace tally::core {
 class Lock {
  public:
   void acquire() {
+    at_point("lock: to be taken");
     if (!try_acquire()) acquire_slow();
   }
   bool try_acquire() {
@@ -24,6 +27,7 @@ class Lock {
     if ((word_.exchange(0, std::memory_order_release) & kContended) != 0) {
       os::futex_wake_one(futex());
     }
+    at_point("lock: opened");
   }
   // While a fork is prepared one thread holds every lock, and other libraries' handlers may
   // allocate on it: its acquire and release have nothing to do.
@@ -74,7 +78,7 @@ class Lock {
     if (all_held_by_me()) return;
     for (int i = 0; i < 64; ++i) {
       if (word_.load(std::memory_order_relaxed) == 0 && try_acquire()) return;
-      os::cpu_relax();
+      processor::relax();
     }
     for (;;) {
       uintptr_t word = word_.load(std::memory_order_relaxed);

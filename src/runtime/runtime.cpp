@@ -55,6 +55,7 @@ constinit thread_local unsigned t_forks = 0;
 
 void before_fork() {
   if (t_forks++ != 0) return;
+  os::hold_streams();
   uint32_t patience = 50;  // ms, of all together
   bool is_interrupted = false;
   for_each_lock([&](const Lock& lock) { is_interrupted |= lock.held_by_me(); });
@@ -66,6 +67,7 @@ void after_fork_in_parent() {
   if (--t_forks != 0) return;
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.release_after_fork(); });
+  os::let_go_of_streams();
 }
 
 void after_fork_in_child() {
@@ -77,6 +79,7 @@ void after_fork_in_child() {
   forget_other_threads_at_limits();
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
+  os::reset_streams();
   profile.after_fork();
   tls.thread->for_each_heap([](Heap* heap) { heap->sampling.random = 0; });
   let_go_of_stderr();
@@ -146,6 +149,7 @@ __attribute__((destructor(101))) void on_unload() {
 }  // namespace
 
 void on_first_use() {
+  if constexpr (kHardened) hardened::start();
   have_options(false);
   start_threads();
   register_fork_handlers();

@@ -235,6 +235,29 @@ TEST_F(WriterTest, AnotherProcessHasNone) {
   EXPECT_TRUE(record::is_on());
 }
 
+// As by a signal handler, at each of a publication's writes: of names, of the frame, of a point.
+TEST_F(WriterTest, AForkInTheMiddleLeavesTheRecordToTheParent) {
+  static pid_t child;
+  ASSERT_EQ(start(), "");
+  for (unsigned nth = 1; nth <= 3; ++nth) {
+    make_tag(("/fork/" + std::to_string(nth)).c_str());
+    child = -1;
+    fake_os::before_write(nth, [] {
+      child = fork();
+      if (child == 0) record::leave_to_parent();
+    });
+    const int error = record::publish(false);
+    if (child == 0) _exit(error == ESTALE && !record::is_on() ? 0 : 1);
+    EXPECT_EQ(error, 0);
+    ASSERT_GT(child, 0);
+    int status;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+    ASSERT_TRUE(std::filesystem::exists(folder_.mine()));
+    EXPECT_EQ(read().frame()->seal.sequence, 1U + nth);
+  }
+}
+
 // What ThreadSanitizer looks at: everything at once.
 TEST_F(WriterTest, PublishesWhileThreadsWork) {
   ASSERT_EQ(start(), "");
