@@ -133,7 +133,9 @@ void look_for_damage(Place* place) {
   } else if (!before_it.is_whole()) {
     for (found = before_it.start + before_it.bytes - 1; !is_damaged(found);) --found;
   }
-  if (found != nullptr) misuse_damage(found, place);
+  if (found != nullptr)
+    misuse_damage("its free", found, before_it.start + before_it.bytes, behind_it.start,
+                  &place->slab);
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ bool may_keep() { return g_kept_bytes.load(std::memory_order_relaxed) < most_wai
 void check(const Slab* slab) {
   if constexpr (kChecks) {
     uint32_t free_count = 0;
-    for (const Block* b = slab->free; b != nullptr; b = b->next) {
+    for (const Block* b = slab->free; b != nullptr; b = b->next()) {
       TALLY_ASSERT(slab->is_block(b));
       ++free_count;
     }
@@ -148,7 +148,7 @@ void collect(Slab* slab) {
   if (slab->free != nullptr) {
     Block* last = check_list(taken.first, taken.count, slab);
     if (last == nullptr) return;
-    last->next = slab->free;
+    last->link(slab->free);
   }
   slab->free = taken.first;
   slab->level.set(slab->level.out() - taken.count, 0);
@@ -186,13 +186,19 @@ void carve(Heap* heap, Slab* slab, Block* last) {
     if (!commit(heap, slab, end)) return;
     limits_met.refused = nullptr;
   }
+  hardened::Order<kBatchBytes / kMinAlignment> order(end - carved);
   Block* next = nullptr;
   for (uint32_t i = end; i-- > carved;) {
-    auto* block = reinterpret_cast<Block*>(slab->block_at(i));
-    block->next = next;
+    auto* block = reinterpret_cast<Block*>(slab->block_at(carved + order.of(i - carved)));
+    if constexpr (kHardened) hardened::close(block, slab->block_size, false);
+    block->link(next);
     next = block;
   }
-  (last == nullptr ? slab->free : last->next) = next;
+  if (last == nullptr) {
+    slab->free = next;
+  } else {
+    last->link(next);
+  }
   slab->carved.store(end, std::memory_order_relaxed);
 }
 
@@ -316,8 +322,8 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   if (TALLY_UNLIKELY(part < count)) {
     last = check_list(list, count, slab, part);
     if (last == nullptr) return false;  // reported, and lost
-    slab->free = last->next;
-    last->next = nullptr;
+    slab->free = last->next();
+    last->link(nullptr);
   }
   uint32_t out = slab->level.out() + part;
   slab->level.set(out, next_event(slab, out));
@@ -353,7 +359,7 @@ bool is_done(const Heap* heap) {
 
 // A block in hand goes back to a slab of its own thread.
 void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
-  block->next = slab->free;
+  block->link(slab->free);
   slab->free = block;
   slab->level.set(slab->level.out() - 1, 0);
   if (slab->parked.load(std::memory_order_relaxed)) unpark(heap, c, slab);
@@ -547,12 +553,12 @@ Block* flush(Heap* heap, Block* foreign) {
     }
     for (int i = 0; i < 2; ++i) {
       for (Block* block = lists[i]; block != nullptr && counts[i] != 0; --counts[i]) {
-        Block* next = block->next;
+        Block* next = block->next();
         Slab* slab = address_map.find(block);
         if (slab->owner.load(std::memory_order_relaxed) == thread) {
           return_own(heap, c, slab, block);
         } else {
-          block->next = foreign;
+          block->link(foreign);
           foreign = block;
         }
         block = next;

@@ -139,7 +139,8 @@ unsigned place(const Chunk* chunk, unsigned slots, uint64_t allowed) {
 
 void occupy(Chunk* chunk, unsigned first, unsigned slots, const Slab* slab, bool* zeroed) {
   uint64_t mask = bits(first, slots);
-  *zeroed = (chunk->dirty_slots & mask) == 0;
+  // Slot 0 begins with the header, and where pages are long is not purged.
+  *zeroed = first != 0 && (chunk->dirty_slots & mask) == 0;
   chunk->free_slots &= ~mask;
   set_dirty(chunk, chunk->dirty_slots & ~mask);
   rebin(chunk);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "os/file.h"
+#include "os/libc.h"
 
 namespace tally::record {
 

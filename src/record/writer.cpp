@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "memory/meta.h"
 #include "os/file.h"
+#include "os/libc.h"
 #include "record/file.h"
 #include "record/frame.h"
 #include "record/profile.h"

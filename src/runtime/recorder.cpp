@@ -11,6 +11,7 @@
 #include "heap/purge.h"
 #include "memory/meta.h"
 #include "os/file.h"
+#include "os/libc.h"
 #include "os/lock.h"
 #include "record/writer.h"
 #include "runtime/report.h"

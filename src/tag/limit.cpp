@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include <initializer_list>
+
 #include "base/math.h"
 #include "base/options.h"
 #include "base/preempt.h"

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "blocks.hpp"
+#include "classes.h"
 
 namespace {
 
@@ -146,7 +147,7 @@ class Worker {
       CHECK(b.p != nullptr);
       visit_places(b.size, b.size, [&](size_t i) { CHECK(static_cast<char*>(b.p)[i] == 0); });
     } else {
-      const size_t alignment = size_t{1} << random_.below(14);
+      const size_t alignment = size_t{1} << random_.below(tally_is_hardened() ? 13 : 14);
       b.p = tally_aligned_alloc(tags[b.tag], alignment, b.size);
       CHECK(reinterpret_cast<uintptr_t>(b.p) % alignment == 0);
     }
@@ -156,7 +157,7 @@ class Worker {
     Book& book = books_[b.tag];
     book.allocs++;
     book.requested += b.size;
-    book.live_bytes += tally_usable_size(b.p);
+    book.live_bytes += counted_bytes(b.p);
     return b;
   }
 
@@ -165,7 +166,7 @@ class Worker {
     CHECK(is_filled(b.p, b.size, b.mark));
     Book& book = books_[b.tag];
     book.frees++;
-    book.live_bytes -= tally_usable_size(b.p);
+    book.live_bytes -= counted_bytes(b.p);
     tally_free(b.p);
   }
 
@@ -173,7 +174,7 @@ class Worker {
     if (b.p == nullptr || b.tag < kPlainTags) return b;
     CHECK(is_filled(b.p, b.size, b.mark));
     Book& old_book = books_[b.tag];
-    old_book.live_bytes -= tally_usable_size(b.p);
+    old_book.live_bytes -= counted_bytes(b.p);
     const size_t size = some_size(random_);
     uint32_t to = b.tag;
     if (random_.below(4) == 0) {
@@ -186,7 +187,7 @@ class Worker {
     CHECK(tally_tag_of(b.p) == tags[to]);
     CHECK(is_filled(b.p, b.size, b.mark, size));
     Book& book = books_[to];
-    book.live_bytes += tally_usable_size(b.p);
+    book.live_bytes += counted_bytes(b.p);
     book.reallocs++;
     if (to != b.tag) {
       old_book.frees++;
@@ -422,7 +423,7 @@ int main(int argc, char** argv) {
     if (b.p == nullptr) continue;
     CHECK(is_filled(b.p, b.size, b.mark));
     sum[b.tag].frees++;
-    sum[b.tag].live_bytes -= tally_usable_size(b.p);
+    sum[b.tag].live_bytes -= counted_bytes(b.p);
     tally_free(b.p);
   }
   const bool agreed_empty = books_agree();

@@ -1,12 +1,19 @@
 #include "fake_os.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include <atomic>
 #include <cstddef>
 
 // Itanium names of tally::core::os's functions: what the linker calls __real_ is os_linux.cpp's.
 extern "C" {
+size_t __real__ZN5tally4core2os9page_sizeEv();
+bool __real__ZN5tally4core2os6forbidEPvm(void* p, size_t bytes);
+bool __real__ZN5tally4core2os5allowEPvm(void* p, size_t bytes);
+void __real__ZN5tally4core2os17prefer_huge_pagesEPvmb(void* p, size_t bytes, bool yes);
+size_t __real__ZN5tally4core2os11resident_inEPKvm(const void* p, size_t bytes);
 void* __real__ZN5tally4core2os3mapEmm(size_t bytes, size_t alignment);
 bool __real__ZN5tally4core2os6map_atEPvm(void* p, size_t bytes);
 bool __real__ZN5tally4core2os5unmapEPvm(void* p, size_t bytes);
@@ -29,6 +36,20 @@ std::atomic<uint64_t> g_clock{0}, g_skipped{0};
 std::atomic<int> g_write_error{ENOSPC};
 std::atomic<uint64_t> g_writes_to_go{0};
 std::atomic<void (*)()> g_before_write{nullptr};
+
+size_t page_size() {
+  static const char* text = getenv("TALLY_TEST_PAGE");
+  static const size_t bytes =
+      text == nullptr ? __real__ZN5tally4core2os9page_sizeEv() : strtoul(text, nullptr, 10);
+  return bytes;
+}
+
+// As a kernel with pages of that size takes its arguments.
+void expect_pages(const char* call, const void* p, size_t bytes) {
+  if ((reinterpret_cast<uintptr_t>(p) | bytes) % page_size() == 0) return;
+  fprintf(stderr, "os::%s(%p, %zu): not whole pages of %zu bytes\n", call, p, bytes, page_size());
+  abort();
+}
 
 bool fails(Call call) {
   if ((g_which.load() & call) == 0) return false;
@@ -72,23 +93,45 @@ using namespace tally::fake_os;
 
 extern "C" {
 
+size_t __wrap__ZN5tally4core2os9page_sizeEv() { return page_size(); }
+bool __wrap__ZN5tally4core2os6forbidEPvm(void* p, size_t bytes) {
+  expect_pages("forbid", p, bytes);
+  return __real__ZN5tally4core2os6forbidEPvm(p, bytes);
+}
+bool __wrap__ZN5tally4core2os5allowEPvm(void* p, size_t bytes) {
+  expect_pages("allow", p, bytes);
+  return __real__ZN5tally4core2os5allowEPvm(p, bytes);
+}
+void __wrap__ZN5tally4core2os17prefer_huge_pagesEPvmb(void* p, size_t bytes, bool yes) {
+  expect_pages("prefer_huge_pages", p, bytes);
+  __real__ZN5tally4core2os17prefer_huge_pagesEPvmb(p, bytes, yes);
+}
+size_t __wrap__ZN5tally4core2os11resident_inEPKvm(const void* p, size_t bytes) {
+  expect_pages("resident_in", p, bytes);
+  return __real__ZN5tally4core2os11resident_inEPKvm(p, bytes);
+}
 void* __wrap__ZN5tally4core2os3mapEmm(size_t bytes, size_t alignment) {
+  expect_pages("map", reinterpret_cast<void*>(alignment), bytes);
   return fails(kMap) ? nullptr : __real__ZN5tally4core2os3mapEmm(bytes, alignment);
 }
 bool __wrap__ZN5tally4core2os6map_atEPvm(void* p, size_t bytes) {
+  expect_pages("map_at", p, bytes);
   return !fails(kMapAt) && __real__ZN5tally4core2os6map_atEPvm(p, bytes);
 }
 bool __wrap__ZN5tally4core2os5unmapEPvm(void* p, size_t bytes) {
+  expect_pages("unmap", p, bytes);
   return !fails(kUnmap) && __real__ZN5tally4core2os5unmapEPvm(p, bytes);
 }
 bool __wrap__ZN5tally4core2os5purgeEPvm(void* p, size_t bytes) {
+  expect_pages("purge", p, bytes);
   if (!fails(kPurge)) return __real__ZN5tally4core2os5purgeEPvm(p, bytes);
   // As the kernel, which drops what comes before the locked page.
-  __real__ZN5tally4core2os5purgeEPvm(p, bytes / 2 & ~size_t{4095});
+  __real__ZN5tally4core2os5purgeEPvm(p, bytes / 2 & ~(page_size() - 1));
   return false;
 }
 void* __wrap__ZN5tally4core2os5remapEPvmmm(void* p, size_t bytes, size_t new_bytes,
                                            size_t alignment) {
+  expect_pages("remap", p, bytes | new_bytes);
   return fails(kRemap) ? nullptr
                        : __real__ZN5tally4core2os5remapEPvmmm(p, bytes, new_bytes, alignment);
 }

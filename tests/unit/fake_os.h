@@ -1,7 +1,7 @@
-// The system as the tests want it: calls for memory that fail when told, and a clock that stands
-// still. The linker
-// (--wrap) sends the core's calls of os::map and its like here; unless told otherwise they go on to
-// the real ones.
+// The system as the tests want it: calls for memory that fail when told, a clock that stands still,
+// and pages of TALLY_TEST_PAGE bytes, if the environment has that. The linker (--wrap) sends the
+// core's calls of os::map and its like here; unless told otherwise they go on to the real ones, but
+// a call for what is not whole pages ends the test.
 #pragma once
 
 #include <cstdint>

@@ -144,6 +144,28 @@ TEST_F(WriterTest, WithoutRoomForSamplesTheRestGoesOn) {
   record::finish(false);
 }
 
+// The modules of the first stack may be known, and no memory be there for the stack.
+TEST_F(WriterTest, WithoutMemoryForSamplesTheRestGoesOn) {
+  const tally_tag tag = make_tag("/writer/unsampled");
+  tally_free(tally_malloc(tag, 100));
+  for (uint64_t n = 0; n < 6; ++n) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      core::profile.start(2);
+      fake_os::fail(fake_os::kMap, n, 1);
+      void* block = tally_malloc(tag, 1000);
+      fake_os::fail_none();
+      const bool is_written = start().empty() && read().frame() != nullptr;
+      tally_free(block);
+      record::finish(false);
+      _exit(is_written ? 0 : 1);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    EXPECT_EQ(status, 0) << "where map " << n << " fails";
+  }
+}
+
 TEST_F(WriterTest, WithoutMemoryTheLastStands) {
   ASSERT_EQ(start(), "");
   // More tags than there is room for.
