@@ -90,6 +90,8 @@ bool find_module(const void* address, Module* module) {
   return true;
 }
 
+bool finds_modules_early() { return true; }
+
 // It allocates by a malloc of its own.
 Module loader_module() { return {g_places, 0, 0, nullptr}; }
 
