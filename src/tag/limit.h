@@ -34,8 +34,9 @@ struct Listener {
   Listener* next = nullptr;  // in the order of registration
 };
 
-// What the policy makes of a refusal that nothing helped against.
-struct Policy {
+// What the policy makes of a refusal that nothing helped against. Aligned for clang, which calls
+// libatomic for what may lie in two words.
+struct alignas(8) Policy {
   enum Kind : uint8_t { kFail, kWait, kAbort };
   Kind kind = kFail;
   uint32_t wait_ms = 0;
