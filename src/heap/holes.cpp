@@ -144,7 +144,7 @@ size_t dig_holes(Slab* slab) {
   if (layout.granules() < 2) return 0;
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
   BlockSet blocks;
-  for (const Block* block = slab->free; block != nullptr; block = block->next) {
+  for (const Block* block = slab->free; block != nullptr; block = block->next()) {
     blocks.add(slab->index_of(block));
   }
   for (uint32_t i = 0; slab->holes != 0 && i < carved; ++i) {
@@ -164,7 +164,7 @@ size_t dig_holes(Slab* slab) {
       ++slab->in_holes;
     } else {
       auto* block = reinterpret_cast<Block*>(slab->block_at(i));
-      block->next = next;
+      block->link(next);
       next = block;
     }
   }
@@ -191,7 +191,14 @@ size_t dig_all_holes(Thread* thread) {
 
 void fill_hole(Slab* slab, Block* last) {
   Layout layout(slab);
-  Block** end = last == nullptr ? &slab->free : &last->next;
+  auto append = [&](Block* block) {
+    if (last == nullptr) {
+      slab->free = block;
+    } else {
+      last->link(block);
+    }
+    last = block;
+  };
   size_t bytes = 0;
   while (slab->holes != 0 && bytes < kBatchBytes) {
     if (!commit(slab, layout.granule())) break;
@@ -199,20 +206,21 @@ void fill_hole(Slab* slab, Block* last) {
     slab->holes &= slab->holes - 1;
     for (uint32_t i = layout.first_in(hole); i <= layout.last_in(hole); ++i) {
       if ((layout.granules_of(i) & slab->holes) != 0) continue;
-      *end = reinterpret_cast<Block*>(slab->block_at(i));
-      end = &(*end)->next;
+      auto* block = reinterpret_cast<Block*>(slab->block_at(i));
+      if constexpr (kHardened) hardened::close(block, slab->block_size, false);
+      append(block);
       --slab->in_holes;
       bytes += slab->block_size;
     }
   }
-  *end = nullptr;
+  append(nullptr);
 }
 
 const Block* find_in_hole(const Slab* slab) {
   Layout layout(slab);
   const Block* block = slab->free;
   while (block != nullptr && (layout.granules_of(slab->index_of(block)) & slab->holes) == 0) {
-    block = block->next;
+    block = block->next();
   }
   return block;
 }

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/options.h"
+#include "base/preempt.h"
 #include "memory/address_map.h"
 #include "memory/meta.h"
 #include "memory/refusal.h"
@@ -176,6 +177,7 @@ size_t purge_dirty(uint64_t now, size_t most) {
     set_dirty(chunk, 0);
     rebin(chunk);
     central.release();
+    at_point("purge: slots are nobody's");
     keep_pages_small(chunk);
     uint64_t kept = 0;
     unsigned at_once = kSlotsPerChunk;

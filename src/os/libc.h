@@ -28,8 +28,11 @@ struct Module {
     return reinterpret_cast<uintptr_t>(address) - start < end - start;
   }
 };
+// Whether the kernel started a dynamic linker before the program.
+bool has_loader();
 // In which this code or data lies, and which is not unloaded meanwhile; false: in none. Takes no
-// lock (with musl: but for what was not found before); some ten nanoseconds.
+// lock (with musl: but for what was not found before); some ten nanoseconds. Without a loader not
+// before constructors run: libc is not ready.
 bool find_module(const void* address, Module* module);
 // The dynamic linker, as far as it allocates by our malloc where it loads another; in a static
 // program that is the program itself. One without code: it does not, and unloads nothing.
@@ -44,6 +47,15 @@ const char* module_path(const Module& module);
 uintptr_t module_bias(const Module& module);
 // Where the first thread's stack begins, above all that lies on it.
 uintptr_t main_stack_top();
+
+// Around fork. In the midst of it, when our handlers are through, libc takes the lock of its list
+// of streams; who holds that may wait for a stream, and who holds the stream, in getline, for a
+// lock of ours. So whoever is to take ours takes that before. Nothing where there is but one
+// thread.
+void hold_streams();
+void let_go_of_streams();
+// In the child.
+void reset_streams();
 
 // Whether it can be called by names that Tally does not take. Called before libc_held_bytes.
 bool has_libc();

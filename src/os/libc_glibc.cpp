@@ -31,9 +31,16 @@ __attribute__((weak)) void* __libc_memalign(size_t, size_t);
 __attribute__((weak)) extern void* __curbrk;
 // Exported by the dynamic linker.
 // NOLINTNEXTLINE(readability-identifier-naming)
-__attribute__((weak)) void __tls_get_addr();
-// NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) extern void* __libc_stack_end;
+// The lock of the list of streams, which a thread may take several times over.
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void _IO_list_lock();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void _IO_list_unlock();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void _IO_list_resetlock();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) extern char __libc_single_threaded;
 }
 
 namespace tally::core::os {
@@ -139,11 +146,13 @@ bool find_module(const void* address, Module* module) {
   return true;
 }
 
+bool has_loader() { return getauxval(AT_BASE) != 0; }
+
 Module loader_module() {
-  // The kernel tells where it is, unless it was started as the program. (Sanitizers have a function
-  // of that name too.)
+  // The kernel tells where it is, unless it was started as the program; then this function of its
+  // does, which in a static program is the program's.
   uintptr_t base = getauxval(AT_BASE);
-  if (base == 0) base = reinterpret_cast<uintptr_t>(&__tls_get_addr);
+  if (base == 0) base = reinterpret_cast<uintptr_t>(&_dl_find_object);
   Module module;
   find_module(reinterpret_cast<const void*>(base), &module);
   return module;
@@ -171,6 +180,35 @@ uintptr_t module_bias(const Module& module) {
 
 uintptr_t main_stack_top() {
   return &__libc_stack_end == nullptr ? 0 : core::address(__libc_stack_end);
+}
+
+namespace {
+
+// The thread that holds the streams' lock for a fork; written by who holds it.
+constinit std::atomic<void*> g_streams_holder{nullptr};
+
+bool stop_holding_streams() {
+  if (g_streams_holder.load(std::memory_order_relaxed) != __builtin_thread_pointer()) return false;
+  g_streams_holder.store(nullptr, std::memory_order_relaxed);
+  return true;
+}
+
+}  // namespace
+
+void hold_streams() {
+  if (&_IO_list_lock == nullptr || &__libc_single_threaded == nullptr) return;
+  if (__libc_single_threaded != 0) return;
+  _IO_list_lock();
+  g_streams_holder.store(__builtin_thread_pointer(), std::memory_order_relaxed);
+}
+
+void let_go_of_streams() {
+  if (stop_holding_streams()) _IO_list_unlock();
+}
+
+void reset_streams() {
+  // libc's fork does so too, but only if it knew of more than one thread.
+  if (stop_holding_streams()) _IO_list_resetlock();
 }
 
 namespace {

@@ -58,6 +58,8 @@ uint64_t memory_bytes(bool* of_cgroup);
 int64_t process_id();
 uint32_t user_id();    // effective
 uint32_t thread_id();  // of the running thread, as the kernel has it
+// What nobody can foretell.
+uint64_t random_word();
 // Milliseconds since some moment; advances in steps of a few, and may lag by one on another thread.
 uint64_t now_ms();
 // Exact: the date, time since some moment, and processor time of the running thread.

@@ -386,6 +386,20 @@ void program_name(char* name, size_t capacity) {
   name[out.used()] = 0;
 }
 
+uint64_t random_word() {
+  uint64_t word = 0;
+  constexpr long kNoWait = 1;  // GRND_NONBLOCK
+  if (system_call(__NR_getrandom, as_long(&word), sizeof word, kNoWait) == sizeof word) return word;
+  // What the kernel drew for libc as the program began, of which that makes nothing but guards.
+  const auto* drawn = reinterpret_cast<const char*>(getauxval(AT_RANDOM));
+  static constinit std::atomic<uint64_t> count{0};
+  if (drawn != nullptr) memcpy(&word, drawn + 8, sizeof word);
+  word ^= address(&word) ^ processor::ticks() ^ now_ns(Clock::kUptime);
+  word += count.fetch_add(1, std::memory_order_relaxed) * 0x9e3779b97f4a7c15;
+  word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9;
+  return (word ^ word >> 27) * 0x94d049bb133111eb;
+}
+
 bool is_secure() { return getauxval(AT_SECURE) != 0; }
 const char* const* environment() { return environ; }
 

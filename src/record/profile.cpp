@@ -147,6 +147,7 @@ int ProfileWriter::write(const File& file) {
   return error;
 }
 
+// Model: tests/model/record_model.cpp.
 int ProfileWriter::write_packed(const File& file) {
   auto* head = reinterpret_cast<ProfileHead*>(memory_->rows);
   int error = write_modules(file, head->module_count);

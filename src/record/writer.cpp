@@ -139,6 +139,7 @@ void add_pages(const core::Pages& pages, Ledger* ledger) {
   ledger->in_slabs += pages.ends;
 }
 
+// Model, of publication, the turn and requests: tests/model/record_model.cpp.
 int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, uint64_t begun,
                 bool is_last, Point* point) {
   FrameHead* head = frame();

@@ -136,6 +136,7 @@ uint64_t due_here(bool is_ours) {
   return is_ours || g_thread.load(std::memory_order_relaxed) == 0 ? due : due + interval();
 }
 
+// Model: tests/model/record_model.cpp.
 void step(uint64_t now, bool is_ours) {
   // Not in a vfork's child or behind libc's back, where all this is the parent's, or a copy; nor in
   // the middle of a fork, or of a backend's call.

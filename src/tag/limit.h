@@ -34,8 +34,8 @@ struct Listener {
   Listener* next = nullptr;  // in the order of registration
 };
 
-// What the policy makes of a refusal that nothing helped against. Aligned for clang, which calls
-// libatomic for what may lie in two words.
+// What the policy makes of a refusal that nothing helped against.
+// Aligned as its atomic is: clang would else call libatomic for it.
 struct alignas(8) Policy {
   enum Kind : uint8_t { kFail, kWait, kAbort };
   Kind kind = kFail;

@@ -55,7 +55,7 @@ class HolesTest : public testing::TestWithParam<size_t> {
   bool has_pages() const { return slab_->slots * kSlotBytes >= 8 * os::page_size(); }
   void expect_valid() const {
     uint32_t free_count = 0;
-    for (const Block* b = slab_->free; b != nullptr; b = b->next) ++free_count;
+    for (const Block* b = slab_->free; b != nullptr; b = b->next()) ++free_count;
     EXPECT_EQ(free_count, slab_->free_count());
     EXPECT_EQ(slab_->level.out(), kept_.size());
     EXPECT_EQ(own(tag_).live_blocks, kept_.size());
@@ -165,12 +165,12 @@ TEST_P(HolesTest, ABlockInAHoleThatIsFreedAgainIsFound) {
   granule = granule < os::page_size() ? os::page_size() : granule;
   char* in_hole = reinterpret_cast<char*>(
       (reinterpret_cast<uintptr_t>(slab_->start) & ~(kSlotBytes - 1)) + hole * granule);
-  Block twice{slab_->free};
+  Block* rest = slab_->free;
   auto* block = reinterpret_cast<Block*>(slab_->block_at(slab_->index_of(in_hole)));
-  block->next = slab_->free;
+  block->link(rest);
   slab_->free = block;
   EXPECT_EQ(find_in_hole(slab_), block);
-  slab_->free = twice.next;
+  slab_->free = rest;
 }
 
 // What is used in turn with being sparse is not dug each time.

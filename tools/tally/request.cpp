@@ -84,7 +84,7 @@ std::string why_no_answer(const Reader& reader) {
   return "it hangs, or has no processor";
 }
 
-// The reply to it.
+// The reply to it. Model: tests/model/record_model.cpp.
 record::Reply send_request(Reader& reader, record::Request request) {
   if (!reader.is_live()) fail(reader, " has ended: nobody is left to be asked");
   const File file = open_locked(reader);
