@@ -61,7 +61,7 @@ Arena::Arena(Tag* tag, size_t first, size_t most, size_t keep)
       most_(most),
       keep_(keep),
       begin_with_(first),
-      reserved_(usable_size(find_block(this))),
+      reserved_(block_bytes(find_block(this))),
       peak_reserved_(reserved_) {}
 
 Arena::~Arena() {
@@ -80,10 +80,10 @@ void Arena::destroy() {
 }
 
 bool Arena::is_valid() const {
-  size_t past_used = 0, waste = 0, reserved = usable_size(find_block(this));
+  size_t past_used = 0, waste = 0, reserved = block_bytes(find_block(this));
   uint64_t count = 0;
   auto hold = [&](const Segment* segment) {
-    reserved += segment->bytes;
+    reserved += block_bytes(find_block(segment));
     ++count;
   };
   auto pass = [&](const Segment* segment) {
@@ -145,7 +145,7 @@ void* Arena::allocate(size_t n, size_t alignment) {
 }
 
 void* Arena::allocate_large(size_t n, size_t alignment, size_t need) {
-  size_t bytes = sizeof(Segment) + need;
+  size_t bytes = sizeof(Segment) + need + kSealBytes;
   Segment* segment = take(bytes, bytes);
   if (segment == nullptr) return nullptr;
   uintptr_t start = round_up(segment->start(), alignment);
@@ -164,7 +164,7 @@ bool Arena::grow(size_t need) {
   if (segment != nullptr && segment->room() >= need) {
     kept_ = nullptr;
   } else {
-    size_t least = sizeof(Segment) + need;
+    size_t least = sizeof(Segment) + need + kSealBytes;
     size_t wanted = segment_ == nullptr ? begin_with_ : min_of(2 * segment_->bytes, most_);
     while (wanted < least) wanted *= 2;
     segment = take(wanted, min_of(wanted, max_of(least, first_)));
@@ -182,13 +182,15 @@ Segment* Arena::take(size_t wanted, size_t least) {
     return static_cast<Segment*>(fail(ENOMEM));
   }
   int error = errno;
-  void* block = wanted > least ? allocate_beside(tag_, wanted, true) : nullptr;
-  if (block == nullptr) block = allocate_beside(tag_, least, false);
+  void* block = wanted > least ? allocate_beside(tag_, wanted - kSealBytes, true) : nullptr;
+  if (block == nullptr) block = allocate_beside(tag_, least - kSealBytes, false);
   if (block == nullptr) return nullptr;
   errno = error;
   auto* segment = new (block) Segment;
-  segment->bytes = usable_size(find_block(block));
-  reserved_ += segment->bytes;
+  Slab* slab = find_block(block);
+  if (slab->block_size != 0) set_usable_size(slab, block, slab->block_size - kSealBytes);
+  segment->bytes = usable_size(slab, block);
+  reserved_ += block_bytes(slab);
   peak_reserved_ = max_of(peak_reserved_, reserved_);
   ++segments_;
   ++segments_taken_;
@@ -242,7 +244,7 @@ void Arena::keep_or_give(Segment* segment) {
 }
 
 void Arena::give(Segment* segment) {
-  reserved_ -= segment->bytes;
+  reserved_ -= block_bytes(find_block(segment));
   --segments_;
   unpoison(segment->start(), segment->end());
   release_block(segment);

@@ -14,7 +14,7 @@ namespace tally::core {
 struct alignas(16) Segment {
   Segment* previous;
   uintptr_t used_to;  // where its last block ends; while it is bumped, the arena's cursor tells
-  size_t bytes;       // with this head
+  size_t bytes;       // that may be used, with this head
 
   uintptr_t start() const { return reinterpret_cast<uintptr_t>(this + 1); }
   uintptr_t end() const { return reinterpret_cast<uintptr_t>(this) + bytes; }
@@ -33,7 +33,7 @@ static_assert(sizeof(Mark) == 32);
 
 // used = past_used_ + cursor - start of segment_, which is the segment that is bumped; past_used_
 // and waste_ are sums over those before it, and over large_.
-// reserved_ = bytes of the descriptor, of both lists and of kept_.
+// reserved_ = bytes of the descriptor's block, of those of both lists and of kept_.
 // cursor <= limit_ = end of segment_; all are 0 if there is none. end = limit_, or cursor where
 // AddressSanitizer is told of each block.
 //

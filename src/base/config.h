@@ -7,6 +7,9 @@
 #ifndef TALLY_CHECKS
 #define TALLY_CHECKS 0
 #endif
+#ifndef TALLY_HARDENED
+#define TALLY_HARDENED 0
+#endif
 
 namespace tally::core {
 
@@ -20,6 +23,11 @@ inline constexpr bool kThreadSanitizer = false;
 // Check the slab's equation at every slow step. A build option: it makes slow paths linear in the
 // slab.
 inline constexpr bool kChecks = TALLY_CHECKS;
+
+// libtally-hardened.so: see memory/hardened.h. Of each block of a slab the last word is not the
+// program's then.
+inline constexpr bool kHardened = TALLY_HARDENED;
+inline constexpr unsigned kSealBytes = kHardened ? 8 : 0;
 
 // A counter is bumped by one `add mem` instruction.
 #if defined(__x86_64__)
@@ -59,7 +67,10 @@ inline constexpr unsigned kWakeShift = 3;
 // Blocks of other threads' slabs that a thread frees go back together, so many bytes of a class at
 // a time. (To allocate from them first was measured: up to 1.8 times slower on threads that swap
 // blocks, as lists become short and neighbours in a cache line come to belong to two threads.)
-inline constexpr size_t kReturnBytes = 8 * KiB;
+inline constexpr size_t kReturnBytes = (kHardened ? 16 : 8) * KiB;
+// And so many blocks at least: hardened, all that are freed go that way, the older half of them
+// each time, as it is to be long before memory is used again.
+inline constexpr unsigned kReturnLeast = kHardened ? 4 : 0;
 
 inline constexpr size_t kCacheLine = 64;
 inline constexpr size_t kMaxTags = 65535;

@@ -36,6 +36,7 @@ struct Options {
   uint64_t sample = 0;         // bytes between samples in the mean; 0: none are taken
   uint32_t guard = 0;          // of so many samples one is guarded; 0: none is
   size_t reserve = 64 * 1024;  // of a limit, for who unwinds from a failure; at most 1/16 of it
+  bool zero = false;           // hardened: of what is freed all is zeroed
   bool report = false;         // at exit
   int64_t report_pid = 0;      // of this process alone; 0: of each
   char report_path[kOptionPathMax] = "";  // empty: a table on stderr

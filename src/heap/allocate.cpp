@@ -37,8 +37,8 @@ struct Request {
 
 // The smallest class whose blocks are long enough and so aligned; kClasses if there is none.
 unsigned aligned_class(size_t alignment, size_t n) {
-  if (alignment > os::page_size() || n > kMediumMax) return kClasses;
-  unsigned c = class_of(max_of(n, 1));
+  if (alignment > os::page_size() || n > kBlockMost) return kClasses;
+  unsigned c = class_for(max_of(n, 1));
   while (c < kClasses && class_alignment(c) < alignment) ++c;
   return c;
 }
@@ -123,8 +123,8 @@ namespace {
 
 // Of a heap that has nothing at hand, or only medium blocks, which come here each time.
 TALLY_NOINLINE void* allocate_more(Heap* known, size_t n, const void* caller) {
-  if (n - 1 < kMediumMax && (known->classes[class_of(n)].list != nullptr || is_current(known))) {
-    if (void* block = pop(known, class_of(n), n)) {
+  if (n - 1 < kBlockMost && (known->classes[class_for(n)].list != nullptr || is_current(known))) {
+    if (void* block = pop(known, class_for(n), n)) {
       settle_limits();
       return block;
     }
@@ -207,7 +207,7 @@ void* allocate_aligned(Tag* tag, size_t alignment, size_t n, const void* caller)
 
 void* allocate_zeroed(Tag* tag, size_t n, const void* caller) {
   bool zeroed = false;
-  void* block = tag == nullptr && n <= kMediumMax
+  void* block = tag == nullptr && n <= kBlockMost
                     ? allocate_for(caller, n)
                     : serve({.tag = tag, .n = n, .caller = caller}, &zeroed);
   return block == nullptr || zeroed ? block : memset(block, 0, n);

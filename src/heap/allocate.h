@@ -45,13 +45,13 @@ void* allocate_zeroed(Tag* tag, size_t n, const void* caller);
 // tenth of the time of random replacement. The smallest blocks share cache lines, and go without.
 inline void* allocate_from(Heap* heap, size_t n) {
   size_t last = n - 1;
-  if (TALLY_LIKELY(last < kLinearMax)) {
+  if (TALLY_LIKELY(last < kLinearMax - kSealBytes)) {
     constexpr size_t kStep = sizeof(Heap::Class) / kMinAlignment;
-    return heap->pop<kStep, false>(last & ~(kMinAlignment - 1), n);
+    return heap->pop<kStep, false>((last + kSealBytes) & ~(kMinAlignment - 1), n);
   }
-  if (TALLY_LIKELY(last < kSmallMax)) {
+  if (TALLY_LIKELY(last < kSmallMax - kSealBytes)) {
     constexpr size_t kStep = sizeof(Heap::Class) / kClassTableUnit;
-    return heap->pop<kStep, true>(kClassTable[last / kTableStep], n);
+    return heap->pop<kStep, true>(kClassTable[(last + kSealBytes) / kTableStep], n);
   }
   return nullptr;
 }

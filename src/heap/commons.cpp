@@ -1,6 +1,7 @@
 #include "heap/commons.h"
 
 #include "base/math.h"
+#include "base/preempt.h"
 #include "heap/misuse.h"
 #include "heap/sampling.h"
 #include "heap/slab_ops.h"
@@ -15,14 +16,15 @@ constexpr uint64_t kMostBorrowed = 2 * KiB;
 
 // What was borrowed and freed. (With many blocks this is the local reuse that config.h speaks of.)
 bool reuse(Heap* heap, unsigned c) {
+  if constexpr (kHardened) return false;  // it waits there
   uint64_t count = heap->store[c].returns_count.get();
   if (count == 0) return false;
   Block* list = heap->store[c].returns;
   heap->store[c].returns = nullptr;
   heap->store[c].returns_count.set(0);
   Block* last = list;
-  for (uint64_t i = 1; i < count && last != nullptr; ++i) last = last->next;
-  if (last == nullptr || last->next != nullptr) {
+  for (uint64_t i = 1; i < count && last != nullptr; ++i) last = last->next();
+  if (last == nullptr || last->next() != nullptr) {
     // A block that was freed twice made it a ring. The blocks are lost.
     misuse_double_free(list, address_map.find(list));
     return false;
@@ -30,10 +32,10 @@ bool reuse(Heap* heap, unsigned c) {
   uint64_t part = blocks_before_sample(heap, c, count);
   if (part < count) {
     last = list;
-    for (uint64_t i = 1; i < part; ++i) last = last->next;
-    heap->store[c].returns = last->next;
+    for (uint64_t i = 1; i < part; ++i) last = last->next();
+    heap->store[c].returns = last->next();
     heap->store[c].returns_count.set(count - part);
-    last->next = nullptr;
+    last->link(nullptr);
   }
   heap->hand(c, list, part);
   return true;
@@ -43,9 +45,9 @@ bool reuse(Heap* heap, unsigned c) {
 // takes few steps, and on to the end of a cache line, which is to be one thread's.
 Block* end_of_part(Block* first, uint64_t most, size_t size, uint64_t* count) {
   Block* last = first;
-  for (*count = 1; last->next != nullptr; ++*count, last = last->next) {
+  for (*count = 1; last->next() != nullptr; ++*count, last = last->next()) {
     uintptr_t end = address(last) + size;
-    if (*count >= most && (end % kCacheLine == 0 || address(last->next) != end)) break;
+    if (*count >= most && (end % kCacheLine == 0 || address(last->next()) != end)) break;
   }
   return last;
 }
@@ -60,10 +62,12 @@ bool may_borrow(const Heap* heap, unsigned c) {
          heap->tag.load(std::memory_order_relaxed)->heaps.load(std::memory_order_relaxed) > alone;
 }
 
+// Model: tests/model/shared_model.cpp.
 bool borrow(Heap* heap, unsigned c) {
   if (reuse(heap, c)) return true;
   Tag* tag = heap->tag.load(std::memory_order_relaxed);
   if (!make_shared_heap(commons, tag)) return false;
+  at_point("commons: to be borrowed from");
   LockGuard guard(commons.lock);
   // A look at what came back may retire the heap of a tag that was retired, so it is looked up
   // after that; and what is in its hand goes back with the tag, and not again.
@@ -77,10 +81,10 @@ bool borrow(Heap* heap, unsigned c) {
   uint64_t part = blocks_before_sample(heap, c, count);
   if (part < count) {
     last = first;
-    for (count = 1; count < part; ++count) last = last->next;
+    for (count = 1; count < part; ++count) last = last->next();
   }
-  lender->classes[c].list = last->next;
-  last->next = nullptr;
+  lender->classes[c].list = last->next();
+  last->link(nullptr);
   heap->hand(c, first, count);
   lender->classes[c].handed.sub(count);
   return true;

@@ -14,12 +14,23 @@
 namespace tally::core {
 namespace {
 
+// A block of the slab is freed. False: it is free already, as was reported.
+bool close_block(const Slab* slab, void* p) {
+  if constexpr (!kHardened) return true;
+  const size_t size = slab->block_size;
+  if (TALLY_UNLIKELY(!check_seal(Use::kFree, p, slab))) return false;
+  hardened::close(p, size, options.zero);
+  return true;
+}
+
 // A backend frees within a call of ours, which may hold any lock: what would need one is left to
 // others, or lost.
 void release_inside(void* p, Slab* slab) {
   SlabKind kind = slab->what().kind;
   auto* block = static_cast<Block*>(p);
-  if (kind == SlabKind::kBlocks && slab->is_block(p)) slab->remote.push(block, block, 1);
+  if (kind == SlabKind::kBlocks && slab->is_block(p) && close_block(slab, p)) {
+    slab->remote.push(block, block, 1);
+  }
   if (kind == SlabKind::kFree && os::libc_owns(p)) os::libc_free(p);
 }
 
@@ -32,6 +43,7 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
   switch (what.kind) {
     case SlabKind::kBlocks: {
       if (!slab->is_block(p)) return misuse_interior(Use::kFree, p, slab);
+      if (TALLY_UNLIKELY(!close_block(slab, p))) return;
       if (TALLY_UNLIKELY(is_of_samples(slab))) return free_sample(slab, static_cast<Block*>(p));
       Heap* known = tls.thread->find_heap(what.tag);
       if (TALLY_LIKELY(known != nullptr && known->tag.load(std::memory_order_relaxed)->is_live())) {
@@ -39,7 +51,13 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
       }
       RunningThread running;
       Heap* heap = running.get() == nullptr ? nullptr : running.heap_if_live(find_tag(what.tag));
-      return free_remote(heap, slab, static_cast<Block*>(p));
+      free_remote(heap, slab, static_cast<Block*>(p));
+      if constexpr (kHardened) {
+        // As on_level does for the last block of a retired tag.
+        bool is_own = slab->owner.load(std::memory_order_relaxed) == tls.thread;
+        if (heap == nullptr && is_own && slab->all_back()) drop_retired_heap(tls.thread, what.tag);
+      }
+      return;
     }
     case SlabKind::kRun:
     case SlabKind::kSpan:
@@ -56,11 +74,26 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
   }
 }
 
+void set_usable_size(const Slab* slab, void* p, size_t n) {
+  if constexpr (!kHardened) return;
+  if (check_seal(Use::kRealloc, p, slab)) hardened::set_bytes(p, slab->what().size_class, n);
+}
+
+namespace {
+
+// Of a block that was handed out once: it is known to be free.
+bool is_free(const Slab* slab, const void* p) {
+  if constexpr (!kHardened) return false;
+  return hardened::look_at_seal(p, slab->block_size).state == hardened::State::kFree;
+}
+
+}  // namespace
+
 Slab* find_block(const void* p) {
   Slab* slab = address_map.find(p);
   switch (slab->what().kind) {
     case SlabKind::kBlocks:
-      return slab->is_block(p) ? slab : nullptr;
+      return slab->is_block(p) && !is_free(slab, p) ? slab : nullptr;
     case SlabKind::kRun:
     case SlabKind::kSpan:
     case SlabKind::kGuarded:
@@ -73,7 +106,9 @@ Slab* find_block(const void* p) {
 
 bool is_libcs(const void* p, Use use) {
   const Slab* slab = address_map.find(p);
-  if (slab->what().kind != SlabKind::kFree) {
+  if (kHardened && slab->is_blocks() && slab->is_block(p)) {
+    misuse_freed(use, p, slab);
+  } else if (slab->what().kind != SlabKind::kFree) {
     misuse_interior(use, p, slab);
   } else if (slab != address_map.none()) {
     misuse_freed(use, p, slab);

@@ -25,11 +25,12 @@ void on_level(Slab* slab) noexcept;
 
 inline void release_block(void* p) {
   Slab* slab = address_map.find(p);
+  if constexpr (kHardened) return release_slow(p, slab);
   if (TALLY_UNLIKELY(slab->owner.load(std::memory_order_relaxed) != tls.thread)) {
     return release_slow(p, slab);
   }
   auto* block = static_cast<Block*>(p);
-  block->next = slab->free;
+  block->link(slab->free);
   slab->free = block;
   if (TALLY_UNLIKELY(slab->level.count_down())) on_level(slab);
 }
@@ -40,10 +41,18 @@ Slab* find_block(const void* p);
 // (before we were loaded, or past us), and is to serve the call. Else the mistake is reported.
 bool is_libcs(const void* p, Use use);
 
-// Bytes that may be used in a block of this slab.
-inline size_t usable_size(const Slab* slab) {
+// Bytes that a block of this slab takes.
+inline size_t block_bytes(const Slab* slab) {
   uint32_t size = slab->block_size;
   return size != 0 ? size : slab->bytes.load(std::memory_order_relaxed);
 }
+// Bytes that may be used in p, which is one.
+inline size_t usable_size(const Slab* slab, const void* p) {
+  if (!kHardened || slab->block_size == 0) return block_bytes(slab);
+  hardened::Seal seal = hardened::look_at_seal(p, slab->block_size);
+  return seal.state == hardened::State::kLive ? seal.bytes : slab->block_size - kSealBytes;
+}
+// p, which is one, stays where it is and has n bytes from now on, which fit.
+void set_usable_size(const Slab* slab, void* p, size_t n);
 
 }  // namespace tally::core

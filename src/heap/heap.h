@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/config.h"
 #include "base/counter.h"
+#include "heap/misuse.h"
 #include "memory/size_class.h"
 #include "memory/slab.h"
 #include "os/lock.h"
@@ -70,14 +71,15 @@ struct Heap {
   template <size_t kStep, bool kFetchNext>
   void* pop(size_t index, size_t bytes) {
     auto* from = reinterpret_cast<Class*>(reinterpret_cast<char*>(classes) + index * kStep);
-    if constexpr (!kSingleInstructionCounters) {
+    if constexpr (kHardened || !kSingleInstructionCounters) {
       Block* block = from->list;
       if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
-      Block* next = block->next;
+      Block* next = block->next();
       from->list = next;
       if constexpr (kFetchNext) __builtin_prefetch(next, 1);
       from->allocs.add(1);
       from->requested.add(bytes);
+      if constexpr (kHardened) open_block(block, static_cast<unsigned>(from - classes), bytes);
       return block;
     } else {
       // The same, with the addressing that compilers do not find: `from` is never computed.
@@ -86,7 +88,7 @@ struct Heap {
           : "=a"(block)
           : "r"(this), "r"(index), "i"(kStep), "m"(from->list));
       if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
-      Block* next = block->next;
+      Block* next = block->next();
       if constexpr (kFetchNext) __builtin_prefetch(next, 1);
       asm("movq %4, (%0,%1,%c2)\n\t"
           "addq $1, %c5(%0,%1,%c2)\n\t"

@@ -143,7 +143,7 @@ size_t dig_holes(Slab* slab) {
   if (layout.granules() < 2) return 0;
   uint32_t carved = slab->carved.load(std::memory_order_relaxed);
   BlockSet blocks;
-  for (const Block* block = slab->free; block != nullptr; block = block->next) {
+  for (const Block* block = slab->free; block != nullptr; block = block->next()) {
     blocks.add(slab->index_of(block));
   }
   for (uint32_t i = 0; slab->holes != 0 && i < carved; ++i) {
@@ -163,7 +163,7 @@ size_t dig_holes(Slab* slab) {
       ++slab->in_holes;
     } else {
       auto* block = reinterpret_cast<Block*>(slab->block_at(i));
-      block->next = next;
+      block->link(next);
       next = block;
     }
   }
@@ -190,7 +190,14 @@ size_t dig_all_holes(Thread* thread) {
 
 void fill_hole(Slab* slab, Block* last) {
   Layout layout(slab);
-  Block** end = last == nullptr ? &slab->free : &last->next;
+  auto append = [&](Block* block) {
+    if (last == nullptr) {
+      slab->free = block;
+    } else {
+      last->link(block);
+    }
+    last = block;
+  };
   size_t bytes = 0;
   while (slab->holes != 0 && bytes < kBatchBytes) {
     if (!commit(slab, layout.granule())) break;
@@ -198,20 +205,21 @@ void fill_hole(Slab* slab, Block* last) {
     slab->holes &= slab->holes - 1;
     for (uint32_t i = layout.first_in(hole); i <= layout.last_in(hole); ++i) {
       if ((layout.granules_of(i) & slab->holes) != 0) continue;
-      *end = reinterpret_cast<Block*>(slab->block_at(i));
-      end = &(*end)->next;
+      auto* block = reinterpret_cast<Block*>(slab->block_at(i));
+      if constexpr (kHardened) hardened::close(block, slab->block_size, false);
+      append(block);
       --slab->in_holes;
       bytes += slab->block_size;
     }
   }
-  *end = nullptr;
+  append(nullptr);
 }
 
 const Block* find_in_hole(const Slab* slab) {
   Layout layout(slab);
   const Block* block = slab->free;
   while (block != nullptr && (layout.granules_of(slab->index_of(block)) & slab->holes) == 0) {
-    block = block->next;
+    block = block->next();
   }
   return block;
 }
@@ -260,5 +268,65 @@ void note_sparse(Slab* slab) {
 void note_use(Slab* slab) {
   if (slab->sparse) slab->used_ms = static_cast<uint32_t>(max_of(os::now_ms(), uint64_t{1}));
 }
+
+// ---- Tails.
+
+namespace {
+
+constinit std::atomic<size_t> g_tails{0};
+
+size_t give_tail(Slab* slab, uint64_t now) {
+  // With holes less is committed than was carved; and what was carved may be carved anew.
+  const size_t used =
+      (address(slab->start) & (kSlotBytes - 1)) +
+      max_of(slab->bytes.load(std::memory_order_relaxed),
+             size_t{slab->carved.load(std::memory_order_relaxed)} * slab->block_size);
+  const uintptr_t base = address(slab->start) & ~(kSlotBytes - 1);
+  const uintptr_t start = round_up(base + used, os::page_size());
+  const uintptr_t end = base + slab->slots * kSlotBytes;
+  if (start < end) {
+    keep_pages_small(Chunk::of(slab));
+    if (!backend::purge(reinterpret_cast<char*>(start), end - start)) {
+      slab->mapped = now;  // to be asked again
+      return 0;
+    }
+  }
+  lose_tail(slab);
+  return end - min_of(start, end);
+}
+
+}  // namespace
+
+void note_tail(Slab* slab) {
+  slab->mapped = max_of(os::now_ms(), uint64_t{1});
+  g_tails.fetch_add(1, std::memory_order_relaxed);
+}
+
+void lose_tail(Slab* slab) {
+  if (slab->mapped == 0) return;
+  slab->mapped = 0;
+  g_tails.fetch_sub(1, std::memory_order_relaxed);
+}
+
+size_t give_tails(Thread* thread, uint64_t now, bool all) {
+  constexpr unsigned kAtOnce = 16;
+  if (tail_count() == 0) return 0;
+  size_t bytes = 0;
+  unsigned given = 0;
+  thread->for_each_heap([&](Heap* heap) {
+    for (const Heap::Store& store : heap->store) {
+      for (Slab* slab : {store.available, store.empty}) {
+        for (; slab != nullptr && (all || given != kAtOnce); slab = slab->next) {
+          if (slab->mapped == 0 || (!all && now < slab->mapped + options.purge_ms)) continue;
+          bytes += give_tail(slab, now);
+          ++given;
+        }
+      }
+    }
+  });
+  return bytes;
+}
+
+size_t tail_count() { return g_tails.load(std::memory_order_relaxed); }
 
 }  // namespace tally::core

@@ -87,17 +87,79 @@ void misuse_interior(Use use, const void* p, const Slab* slab) {
   line.end();
 }
 
-void misuse_damage(const void* p, const guarded::Place* place) {
+void misuse_damage(const char* seen, const void* p, const void* start, const void* end,
+                   const Slab* slab) {
   Line line;
-  const uintptr_t start = address(place->slab.start);
-  const uintptr_t end = start + place->slab.bytes.load(std::memory_order_relaxed);
-  line.text().put(address(p) < start ? "underflow" : "overflow").put(": ").hex(address(p));
+  line.text().put(p < start ? "underflow" : "overflow").put(": ").hex(address(p));
   line.text().put(" was written to, ");
-  put_distance(line.text(), address(p), start, end);
-  line.text().put(" block ").hex(start);
-  line.put_block(&place->slab);
-  line.text().put(", as is seen at its free");
+  put_distance(line.text(), address(p), address(start), address(end));
+  line.text().put(" block ").hex(address(start));
+  line.put_block(slab);
+  line.text().put(", as is seen at ").put(seen);
   line.end();
+}
+
+void misuse_write(const void* p, const Block* block, const Slab* slab) {
+  Line line;
+  line.text().put("use after free: ").hex(address(p)).put(" was written to, ");
+  put_distance(line.text(), address(p), address(block), UINTPTR_MAX);
+  line.text().put(" block ").hex(address(block));
+  line.put_block(slab);
+  line.text().put(", as is seen when that is used again");
+  line.end();
+}
+
+TALLY_NOINLINE void report_free_block(const Block* block, unsigned c) {
+  const Slab* slab = address_map.find(block);
+  const size_t size = class_size(c);
+  const hardened::State state = hardened::look_at_seal(block, size).state;
+  if (state == hardened::State::kLive) return misuse_double_free(block, slab);
+  const char* written = hardened::find_write(block, size);
+  misuse_write(written != nullptr ? written : hardened::seal_at(block, size), block, slab);
+}
+
+namespace {
+
+// What an underflow of p damages first. If the seal's first byte is, it came from below.
+void check_seal_before(const void* p, const Slab* slab) {
+  const size_t size = slab->block_size;
+  const char* before = static_cast<const char*>(p) - size;
+  if (TALLY_LIKELY(hardened::look_at_seal(before, size).state != hardened::State::kDamaged)) return;
+  if (slab->holes != 0) return;
+  const char* seal = hardened::seal_at(before, size);
+  if (hardened::find_damage(before, seal) == seal) {
+    misuse_damage("its neighbour's free", seal, before, seal, slab);
+  } else {
+    misuse_damage("its free", static_cast<const char*>(p) - 1, p,
+                  static_cast<const char*>(p) + size, slab);
+  }
+}
+
+}  // namespace
+
+TALLY_NOINLINE bool check_seal(Use use, const void* p, const Slab* slab) {
+  const size_t size = slab->block_size;
+  const hardened::Seal seal = hardened::look_at_seal(p, size);
+  if (seal.state == hardened::State::kFree) {
+    misuse_freed(use, p, slab);
+    return false;
+  }
+  const char* seen = use == Use::kFree ? "its free" : "its realloc";
+  const char* end = hardened::seal_at(p, size);
+  if (seal.state != hardened::State::kLive) {
+    misuse_damage(seen, hardened::find_damage(p, end), p, end, slab);
+  } else if (TALLY_UNLIKELY(!hardened::is_canary_whole(p, size, seal.bytes))) {
+    end = static_cast<const char*>(p) + seal.bytes;
+    misuse_damage(seen, hardened::find_damage(p, end), p, end, slab);
+  } else if (p != slab->start) {
+    check_seal_before(p, slab);
+  }
+  return true;
+}
+
+Block* hardened::report_link(const Block* block) {
+  misuse_write(block, block, address_map.find(block));
+  return nullptr;
 }
 
 void misuse_foreign(Use use, const void* p) {
@@ -112,14 +174,14 @@ void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
   // twice.
   const Block* block = first;
   uint32_t most = slab->carved.load(std::memory_order_relaxed);
-  for (uint32_t i = 0; i <= most && block != nullptr; ++i, block = block->next) {
+  for (uint32_t i = 0; i <= most && block != nullptr; ++i, block = block->next()) {
     if (address(block) - address(slab->start) >= slab->slots * kSlotBytes) break;
     if (static_cast<const void*>(slab->block_at(slab->index_of(block))) != block) {
       misuse_interior(Use::kFree, block, slab);
       return;
     }
     const Block* before = first;
-    for (uint32_t j = 0; j < i; ++j, before = before->next) {
+    for (uint32_t j = 0; j < i; ++j, before = before->next()) {
       if (before != block) continue;
       misuse_double_free(block, slab);
       return;

@@ -25,8 +25,12 @@ void misuse_freed(Use use, const void* p, const Slab* slab);
 // p lies in a slab or large block, but no block starts there.
 void misuse_interior(Use use, const void* p, const Slab* slab);
 void misuse_foreign(Use use, const void* p);
-// p, beside the block of the place, which is being freed, was written to.
-void misuse_damage(const void* p, const guarded::Place* place);
+// p, beside the block [start, end) of the slab, was written to, as is `seen` at its free or the
+// like.
+void misuse_damage(const char* seen, const void* p, const void* start, const void* end,
+                   const Slab* slab);
+// p, in a block that is free, was written to.
+void misuse_write(const void* p, const Block* block, const Slab* slab);
 // A list of `count` free blocks of the slab is none: longer, shorter, or it leaves the slab.
 void misuse_list(const Block* first, uint32_t count, const Slab* slab);
 
@@ -40,13 +44,13 @@ inline Block* check_list(Block* first, uint32_t count, const Slab* slab, uint32_
   uint32_t look = count < most ? count : most;
   Block* last = first;
   uint32_t seen = 0;
-  for (Block* block = first; seen < look && count <= carved; ++seen, block = block->next) {
+  for (Block* block = first; seen < look && count <= carved; ++seen, block = block->next()) {
     size_t offset = address(block) - address(slab->start);
     if (offset >= end || !multiples.contain(static_cast<uint32_t>(offset))) break;
     if (seen != 0 && block == first) break;
     last = block;
   }
-  if (TALLY_LIKELY(seen == look && (seen < count || last->next == nullptr))) return last;
+  if (TALLY_LIKELY(seen == look && (seen < count || last->next() == nullptr))) return last;
   misuse_list(first, count, slab);
   return nullptr;
 }
@@ -57,6 +61,22 @@ inline Block* check_list(Block* first, uint32_t count, const Slab* slab, uint32_
 inline Block* check_head(Block* first, uint32_t count, const Slab* slab, uint32_t little) {
   return check_list(first, count, slab, options.check || count < little ? ~0U : 3);
 }
+
+// ---- Hardened.
+
+// A block, off its list, is to be one of `n` bytes, of this class.
+void report_free_block(const Block* block, unsigned c);
+inline void open_block(Block* block, unsigned c, size_t n) {
+  const size_t size = hardened::kClassSizes[c];
+  if (TALLY_UNLIKELY(hardened::look_at_seal(block, size).state != hardened::State::kFree ||
+                     hardened::find_write(block, size) != nullptr)) {
+    report_free_block(block, c);
+  }
+  hardened::open(block, c, n);
+}
+// A block that somebody takes for a live one: whether it is. It is reported if not, and if there
+// was written behind it.
+bool check_seal(Use use, const void* p, const Slab* slab);
 
 // How often a pointer that is not ours was passed to us, and the program went on.
 uint64_t foreign_count();

@@ -1,4 +1,5 @@
 // Blocks of other threads' slabs, on their way back.
+#include "base/preempt.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
 #include "heap/slab_ops.h"
@@ -24,9 +25,15 @@ class Returns {
       push(chain);
       chain = {slab, nullptr, block, 0};
     }
-    block->next = chain.first;
-    chain.first = block;
     ++chain.count;
+    if (kHardened && chain.first != nullptr && flip()) {
+      block->link(nullptr);
+      chain.last->link(block);
+      chain.last = block;
+      return;
+    }
+    block->link(chain.first);
+    chain.first = block;
   }
 
  private:
@@ -38,12 +45,23 @@ class Returns {
   };
   static constexpr size_t kChains = 32;
 
+  // Which end of its chain a block goes to is chance.
+  bool flip() {
+    if (coins_ <= 1) coins_ = hardened::draw() | uint64_t{1} << 63;
+    bool head = (coins_ & 1) != 0;
+    coins_ >>= 1;
+    return head;
+  }
+
+  // Model, with all of slab.cpp that wakes, parks, collects and releases:
+  // tests/model/slab_model.cpp.
   static void push(const Chain& chain) {
     Slab* slab = chain.slab;
     if (slab == nullptr) return;
     // Until the push we hold blocks of the slab, and it cannot change what it is.
     uint32_t wake_level = tag_of(slab)->is_short() ? slab->capacity - 1 : slab->wake_level();
     uint32_t returned = slab->remote.push(chain.first, chain.last, chain.count);
+    at_point("push: pushed");
     uint32_t out = slab->level.out();
     if (out == returned ||
         (out - returned <= wake_level && slab->parked.load(std::memory_order_seq_cst))) {
@@ -53,30 +71,52 @@ class Returns {
 
   LockGuard own_{tls.thread->lock};
   Chain chains_[kChains] = {};
+  uint64_t coins_ = 0;
 };
+
+}  // namespace
+
+namespace {
+
+// What is behind the first `count` blocks of the list.
+Block* cut(Block** list, uint64_t count) {
+  Block* last = nullptr;
+  Block* rest = *list;
+  for (; count != 0 && rest != nullptr; --count) {
+    last = rest;
+    rest = rest->next();
+  }
+  if (last == nullptr) {
+    *list = nullptr;
+  } else {
+    last->link(nullptr);
+  }
+  return rest;
+}
 
 }  // namespace
 
 void free_remote(Heap* heap, Slab* slab, Block* block) {
   if (heap == nullptr) {
-    block->next = nullptr;
+    block->link(nullptr);
     give_foreign(block);
     settle_limits();
     return;
   }
   unsigned c = slab->what().size_class;
-  block->next = heap->store[c].returns;
-  heap->store[c].returns = block;
-  heap->store[c].returns_count.add(1);
-  uint64_t count = heap->store[c].returns_count.get();
+  Heap::Store& store = heap->store[c];
+  block->link(store.returns);
+  store.returns = block;
+  store.returns_count.add(1);
+  uint64_t count = store.returns_count.get();
   // What a tag that is short of memory misses goes back at once.
-  if (count * slab->block_size < kReturnBytes &&
-      !heap->tag.load(std::memory_order_relaxed)->is_short()) {
-    return;
-  }
-  heap->store[c].returns = nullptr;
-  heap->store[c].returns_count.set(0);
-  give_foreign(block, count);
+  const bool is_short = heap->tag.load(std::memory_order_relaxed)->is_short();
+  const bool is_little = count * slab->block_size < kReturnBytes || count < kReturnLeast;
+  if (is_little && !is_short) return;
+  uint64_t stay = kHardened && !is_short ? count / 2 : 0;
+  Block* going = cut(&store.returns, stay);
+  store.returns_count.set(stay);
+  give_foreign(going, count - stay);
   settle_limits();
 }
 
@@ -85,7 +125,7 @@ void give_foreign(Block* list, uint64_t most) {
   {
     Returns returns;
     for (; list != nullptr && most != 0; --most) {
-      Block* next = list->next;
+      Block* next = list->next();
       returns.add(address_map.find(list), list);
       list = next;
     }

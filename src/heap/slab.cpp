@@ -2,6 +2,7 @@
 
 #include "backend/backend.h"
 #include "base/check.h"
+#include "base/preempt.h"
 #include "heap/commons.h"
 #include "heap/heap.h"
 #include "heap/holes.h"
@@ -73,7 +74,7 @@ bool may_keep() { return g_kept_bytes.load(std::memory_order_relaxed) < most_wai
 void check(const Slab* slab) {
   if constexpr (kChecks) {
     uint32_t free_count = 0;
-    for (const Block* b = slab->free; b != nullptr; b = b->next) {
+    for (const Block* b = slab->free; b != nullptr; b = b->next()) {
       TALLY_ASSERT(slab->is_block(b));
       ++free_count;
     }
@@ -96,6 +97,7 @@ void release(Slab* slab) {
   slab->parked.store(false, std::memory_order_relaxed);
   end_keeping(slab);
   lose_holes(slab);
+  lose_tail(slab);
   slab->used_ms = 0;
   slab->sparse = false;
   --heap->slabs;
@@ -126,6 +128,7 @@ Slab* new_slab(Heap* heap, unsigned c) {
   slab->carved.store(0, std::memory_order_relaxed);
   slab->level.set(0, 0);
   slab->bytes.store(0, std::memory_order_relaxed);
+  if (!zeroed) note_tail(slab);
   Binding what = {SlabKind::kBlocks, static_cast<uint8_t>(c),
                   static_cast<uint16_t>(heap->tag.load(std::memory_order_relaxed)->id)};
   slab->binding.store(what.pack(), std::memory_order_relaxed);
@@ -145,7 +148,7 @@ void collect(Slab* slab) {
   if (slab->free != nullptr) {
     Block* last = check_list(taken.first, taken.count, slab);
     if (last == nullptr) return;
-    last->next = slab->free;
+    last->link(slab->free);
   }
   slab->free = taken.first;
   slab->level.set(slab->level.out() - taken.count, 0);
@@ -183,13 +186,19 @@ void carve(Heap* heap, Slab* slab, Block* last) {
     if (!commit(heap, slab, end)) return;
     limits_met.refused = nullptr;
   }
+  hardened::Order<kBatchBytes / kMinAlignment> order(end - carved);
   Block* next = nullptr;
   for (uint32_t i = end; i-- > carved;) {
-    auto* block = reinterpret_cast<Block*>(slab->block_at(i));
-    block->next = next;
+    auto* block = reinterpret_cast<Block*>(slab->block_at(carved + order.of(i - carved)));
+    if constexpr (kHardened) hardened::close(block, slab->block_size, false);
+    block->link(next);
     next = block;
   }
-  (last == nullptr ? slab->free : last->next) = next;
+  if (last == nullptr) {
+    slab->free = next;
+  } else {
+    last->link(next);
+  }
   slab->carved.store(end, std::memory_order_relaxed);
 }
 
@@ -210,25 +219,28 @@ void set_wake_level(Slab* slab) {
   slab->level.set(out, tag_of(slab)->is_short() ? out - 1 : slab->wake_level());
 }
 
-// Whoever frees enough of the slab makes it available again. The store and the look at `remote`
-// pair with push: either the pusher sees the slab parked, or we see what it pushed.
+// Model: tests/model/slab_model.cpp. Whoever frees enough of the slab makes it available again. The
+// store and the look at `remote` pair with push: either the pusher sees the slab parked, or we see
+// what it pushed.
 void park(Heap* heap, unsigned c, Slab* slab) {
   look_at_free(slab, little(slab));
   unlink(heap, c, slab);
   set_wake_level(slab);
+  at_point("park: to be parked");
   slab->parked.exchange(true, std::memory_order_seq_cst);
   if (is_nearly_full(slab)) return;
   slab->level.set(slab->level.out(), 0);
   unpark(heap, c, slab);
 }
 
-// Takes a slab that has blocks to give from an orphan's heap of this tag. Locks of others are only
-// tried, as one is held.
+// Model: tests/model/thread_model.cpp. Takes a slab that has blocks to give from an orphan's heap
+// of this tag. Locks of others are only tried, as one is held.
 Slab* steal(Heap* heap, unsigned c) {
   constexpr int kLookAt = 64;
   Thread* thread = all_threads.load(std::memory_order_acquire);
   for (int i = 0; thread != nullptr && i < kLookAt; ++i, thread = thread->next_thread) {
     if (is_shared(thread) || !thread->orphan.load(std::memory_order_relaxed)) continue;
+    at_point("steal: saw an orphan");
     if (!thread->lock.try_acquire()) continue;
     Slab* slab = nullptr;
     if (thread->orphan.load(std::memory_order_relaxed)) {
@@ -310,8 +322,8 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   if (TALLY_UNLIKELY(part < count)) {
     last = check_list(list, count, slab, part);
     if (last == nullptr) return false;  // reported, and lost
-    slab->free = last->next;
-    last->next = nullptr;
+    slab->free = last->next();
+    last->link(nullptr);
   }
   uint32_t out = slab->level.out() + part;
   slab->level.set(out, next_event(slab, out));
@@ -347,7 +359,7 @@ bool is_done(const Heap* heap) {
 
 // A block in hand goes back to a slab of its own thread.
 void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
-  block->next = slab->free;
+  block->link(slab->free);
   slab->free = block;
   slab->level.set(slab->level.out() - 1, 0);
   if (slab->parked.load(std::memory_order_relaxed)) unpark(heap, c, slab);
@@ -374,9 +386,11 @@ Block* look_at_free(Slab* slab, uint32_t little) {
 }
 
 void wake(Slab* slab) {
+  at_point("wake: to be marked");
   Heap* heap = slab->heap.load(std::memory_order_acquire);
   if (heap == nullptr || slab->woken.exchange(true, std::memory_order_seq_cst)) return;
   Thread* thread = heap->thread.load(std::memory_order_relaxed);
+  at_point("wake: marked");
   Slab* first = thread->woken.load(std::memory_order_relaxed);
   do {
     slab->next_woken = first;
@@ -397,6 +411,7 @@ void look_at_woken(Thread* thread) {
     Slab* next = slab->next_woken;
     // Before the look, so that who pushes after it puts the slab on the list again.
     slab->woken.exchange(false, std::memory_order_seq_cst);
+    at_point("woken: cleared");
     Heap* heap = slab->heap.load(std::memory_order_acquire);
     if (heap == nullptr) {
       // Released meanwhile.
@@ -496,6 +511,7 @@ bool refill(Heap* heap, unsigned c) {
 void on_level(Slab* slab) noexcept {
   if (TALLY_UNLIKELY(backend::is_inside())) return;  // the lock may be ours; the purge will see it
   Thread* thread = tls.thread;
+  at_point("level: reached");
   bool empty = false;
   uint32_t emptied_tag = kNoTag;  // retired, and its heap has no slab any more
   {
@@ -537,12 +553,12 @@ Block* flush(Heap* heap, Block* foreign) {
     }
     for (int i = 0; i < 2; ++i) {
       for (Block* block = lists[i]; block != nullptr && counts[i] != 0; --counts[i]) {
-        Block* next = block->next;
+        Block* next = block->next();
         Slab* slab = address_map.find(block);
         if (slab->owner.load(std::memory_order_relaxed) == thread) {
           return_own(heap, c, slab, block);
         } else {
-          block->next = foreign;
+          block->link(foreign);
           foreign = block;
         }
         block = next;

@@ -46,6 +46,11 @@ constexpr unsigned class_of(size_t n) {
   return n <= kLinearMax ? static_cast<unsigned>((n - 1) / kMinAlignment) : geometric_class(n);
 }
 
+// Of what a program asks for: the most that a block of a slab holds, and the class for 1 <= n <=
+// kBlockMost.
+inline constexpr size_t kBlockMost = kMediumMax - kSealBytes;
+constexpr unsigned class_for(size_t n) { return class_of(n + kSealBytes); }
+
 // Whether an offset below 4 GiB is a multiple of the class's size, by one multiplication: Granlund
 // and Montgomery, "Division by invariant integers using multiplication", PLDI 1994, section 9.
 struct Multiples {

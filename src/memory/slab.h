@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "base/counter.h"
+#include "memory/hardened.h"
 #include "memory/size_class.h"
 
 namespace tally::core {
@@ -16,11 +17,6 @@ namespace tally::core {
 struct Backend;
 struct Heap;
 struct Thread;
-
-// A free block: its first word links it.
-struct Block {
-  Block* next;
-};
 
 enum class SlabKind : uint8_t {
   kFree = 0,     // no block here; also AddressMap::none()
@@ -60,7 +56,7 @@ class RemoteList {
     uint64_t old = word_.load(std::memory_order_relaxed);
     uint64_t now;
     do {
-      last->next = reinterpret_cast<Block*>(old >> kCountBits);
+      last->link(reinterpret_cast<Block*>(old >> kCountBits));
       now = reinterpret_cast<uintptr_t>(first) << kCountBits | ((old & kCountMask) + count);
     } while (!word_.compare_exchange_weak(old, now, std::memory_order_seq_cst,
                                           std::memory_order_relaxed));
@@ -112,7 +108,9 @@ struct alignas(kCacheLine) Slab {
       nullptr;  // lock: in the heap's list of available slabs; also free lists of descriptors
   Slab* previous = nullptr;   // lock
   std::atomic<size_t> bytes;  // lock: committed bytes of a slab; usable bytes of a large block
-  size_t mapped = 0;          // const: a span's mapping
+  // const: a span's mapping. Of blocks, lock: since when (ms) the pages behind those committed may
+  // be resident, from what was there before; 0: they are not.
+  Relaxed<size_t> mapped = 0;
   union {
     Slab* next_woken = nullptr;  // of blocks: who set `woken`, until its thread looks
     Backend* from;               // const: what gave a span's mapping
@@ -155,15 +153,15 @@ struct alignas(kCacheLine) Slab {
   bool is_scattered() const {
     constexpr uint32_t kSmall = 512;
     constexpr int kLookAt = 6;
-    if (block_size > kSmall) return false;
+    if (kHardened || block_size > kSmall) return false;
     if (remote.count() != 0 || free == nullptr) return true;
     auto step_behind = [](const Block* block) {
-      return reinterpret_cast<uintptr_t>(block->next) - reinterpret_cast<uintptr_t>(block);
+      return reinterpret_cast<uintptr_t>(block->next()) - reinterpret_cast<uintptr_t>(block);
     };
     const size_t step = step_behind(free);
     if (step != block_size && step != -size_t{block_size}) return true;
     const Block* block = free;
-    for (int i = 0; i < kLookAt && is_block(block->next); ++i, block = block->next) {
+    for (int i = 0; i < kLookAt && is_block(block->next()); ++i, block = block->next()) {
       if (step_behind(block) != step) return true;
     }
     return false;

@@ -58,6 +58,8 @@ uint64_t memory_bytes(bool* of_cgroup);
 int64_t process_id();
 uint32_t user_id();    // effective
 uint32_t thread_id();  // of the running thread, as the kernel has it
+// What nobody can foretell.
+uint64_t random_word();
 // Milliseconds since some moment; advances in steps of a few, and may lag by one on another thread.
 uint64_t now_ms();
 // Exact: the date, time since some moment, and processor time of the running thread.
@@ -87,7 +89,8 @@ bool write_all(int fd, const char* text, size_t length);
 // or nothing. `write` gets a descriptor and `arg`. False if any step failed: `path` is then as
 // before. A device, a FIFO, and a link that the user or root made are written into instead.
 bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg);
-// Adds to the end of a file, which is made if need be. False: it could not.
+// Adds to the end of a file, which is made if need be. A link is followed if the user or root made
+// it. False: it could not.
 bool append_file(const char* path, const char* text, size_t length);
 // Another descriptor for the same file, out of the program's way; -1 if there is none.
 int keep_descriptor(int fd);
@@ -100,7 +103,6 @@ struct FileId {
 };
 FileId file_id(int fd);
 int last_error();  // of the last failed write_all, replace_file or on_signal on this thread
-const char* error_text(int error);
 
 // The whole of a file, ended by 0: its length, or -errno; what does not fit is EFBIG.
 long read_file(const char* path, char* text, size_t capacity);
@@ -113,7 +115,6 @@ void futex_wake_one(std::atomic<uint32_t>* word);
 void futex_wait_ms(std::atomic<uint32_t>* word, uint32_t expected, uint32_t ms);
 void futex_wake_all(std::atomic<uint32_t>* word);
 void sleep_ms(uint32_t ms);
-void cpu_relax();
 // Of the running thread as the kernel has it, ended and filled up by 0.
 inline constexpr size_t kThreadNameBytes = 16;
 void thread_name(char (&name)[kThreadNameBytes]);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <initializer_list>
+
 #include "backend/backend.h"
 #include "base/config.h"
 #include "base/math.h"
@@ -187,6 +189,12 @@ bool set_thp(Text value) {
   return true;
 }
 
+bool set_zero(Text value) {
+  if (!value.is("0") && !(kHardened && value.is("1"))) return false;
+  options.zero = value.is("1");
+  return true;
+}
+
 // The one list of options: docs and messages follow it. In alphabetical order.
 struct Option {
   const char* key;
@@ -215,6 +223,7 @@ constexpr Option kOptions[] = {
     {"tag_by", set_tag_by, "module, thread or none"},
     {"tags", set_tags, "the path of a file, of at most 511 bytes"},
     {"thp", set_thp, "never, auto or always"},
+    {"zero", set_zero, kHardened ? "0 or 1" : "0, as only libtally-hardened.so zeroes"},
 };
 
 void complain_of_unknown(const char* prefix, Text name) {

@@ -10,6 +10,7 @@
 #include "heap/thread.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
+#include "os/libc.h"
 #include "os/os.h"
 #include "runtime/limit_options.h"
 #include "runtime/options.h"
@@ -26,9 +27,10 @@ constexpr int kExConfig = 78;  // as in sysexits.h
 
 // ---- fork. The child must find every table whole, so the forking thread takes every lock first,
 // in the order in which they nest: tags, threads, each thread's own, reports on guarded blocks, the
-// profile, guarded places, central, metadata. (A fork in a signal handler may have interrupted this
-// thread with one of them in hand, and then meets them out of order: should another thread wait for
-// that one with the next in hand, neither goes on.)
+// profile, guarded places, central, metadata. A fork in a signal handler may have interrupted this
+// thread with one of them in hand, and then meets them out of order. Should another thread wait for
+// that one with an earlier one in hand, the fork goes on without it after a while: the child, which
+// mostly does little but exec, may then find a table in the midst of a change.
 
 template <class Step>
 void for_each_lock(Step step) {
@@ -53,7 +55,11 @@ constinit thread_local unsigned t_forks = 0;
 
 void before_fork() {
   if (t_forks++ != 0) return;
-  for_each_lock([](Lock& lock) { lock.acquire_for_fork(); });
+  os::hold_streams();
+  uint32_t patience = 50;  // ms, of all together
+  bool is_interrupted = false;
+  for_each_lock([&](const Lock& lock) { is_interrupted |= lock.held_by_me(); });
+  for_each_lock([&](Lock& lock) { lock.acquire_for_fork(is_interrupted ? &patience : nullptr); });
   Lock::hold_all(true);
 }
 
@@ -61,6 +67,7 @@ void after_fork_in_parent() {
   if (--t_forks != 0) return;
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.release_after_fork(); });
+  os::let_go_of_streams();
 }
 
 void after_fork_in_child() {
@@ -72,6 +79,7 @@ void after_fork_in_child() {
   forget_other_threads_at_limits();
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
+  os::reset_streams();
   profile.after_fork();
   tls.thread->for_each_heap([](Heap* heap) { heap->sampling.random = 0; });
   let_go_of_stderr();
@@ -98,11 +106,13 @@ void choose_backend() {
 }
 
 // The rule of tags is to hold from the first block. Where that is before libc has the environment,
-// it holds from the constructor on.
+// or in a static program, whose libc allocates before it knows any module, it holds from the
+// constructor on.
 constinit bool g_has_options = false;
 
-void have_options() {
+void have_options(bool is_constructor) {
   if (g_has_options || os::environment() == nullptr) return;
+  if (!is_constructor && !os::has_loader()) return;
   g_has_options = true;
   read_options();
   start_tag_rule();
@@ -118,7 +128,7 @@ void guard_samples() {
 // 101 is the first priority that is not the implementation's: options hold before other
 // constructors run.
 __attribute__((constructor(101))) void on_load() {
-  have_options();
+  have_options(true);
   if (options.tag_by != TagBy::kNone) tls.heap = &empty_heap;  // what is at hand may be the root's
   if (is_by_module()) check_by_module();
   choose_backend();
@@ -139,7 +149,8 @@ __attribute__((destructor(101))) void on_unload() {
 }  // namespace
 
 void on_first_use() {
-  have_options();
+  if constexpr (kHardened) hardened::start();
+  have_options(false);
   start_threads();
   register_fork_handlers();
 }

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "base/preempt.h"
 #include "memory/meta.h"
 #include "tally/tally.h"
 
@@ -100,8 +101,8 @@ void leave(Tag* tag) {
   g_leaving = tag;
 }
 
-// Ids of retired tags that have become empty are free again. Looks at a few each time; those it
-// looked at in vain have their turn when all others had theirs.
+// Model: tests/model/tag_model.cpp. Ids of retired tags that have become empty are free again.
+// Looks at a few each time; those it looked at in vain have their turn when all others had theirs.
 void reap_retired(int most) {
   if (g_retired == nullptr) std::swap(g_retired, g_still_held);
   for (int i = 0; g_retired != nullptr && i < most; ++i) {
@@ -257,6 +258,7 @@ bool refuse(Tag* tag) {
 
 void give_back(Tag* tag, size_t bytes) {
   uint64_t left = tag->account().give(bytes);
+  at_point("charge: given back");
   if (bytes != 0) tag->limit.forget_failures();
   if (left < tag->limit.calm.load(std::memory_order_seq_cst)) note_crossing(tag);
   if (tag->limit.waiters.load(std::memory_order_relaxed) != 0) {
@@ -275,6 +277,7 @@ bool Tag::reserve(size_t bytes) {
     give_back(this, bytes);
     return false;
   }
+  at_point("charge: taken");
   account().note_peak(held);
   limit.forget_failures();
   if (held > limit.alarm.load(std::memory_order_seq_cst)) note_crossing(this);

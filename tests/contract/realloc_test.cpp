@@ -169,7 +169,7 @@ TEST(Realloc, ShrinkingALargeBlockGivesItsTailBackToItsTag) {
   p = realloc(p, kMiB);
   ASSERT_NE(p, nullptr);
   EXPECT_TRUE(is_filled(p, kMiB, 1, kMiB - 4096));
-  EXPECT_EQ(stats_of(tag).own.live_bytes, malloc_usable_size(p));
+  EXPECT_EQ(stats_of(tag).own.live_bytes, counted_bytes(p));
   EXPECT_LE(stats_of(tag).own.live_bytes, 2 * kMiB);
   free(p);
   EXPECT_EQ(stats_of(tag).own.live_bytes, 0u);

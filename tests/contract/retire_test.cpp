@@ -65,7 +65,7 @@ TEST(Retire, ItsBlocksStayValidCountedAndMayGrow) {
   ASSERT_NE(large, nullptr);
   EXPECT_EQ(tally_tag_of(small), tag);
   EXPECT_EQ(tally_tag_of(large), tag);
-  EXPECT_EQ(stats_of(tag).own.live_bytes, malloc_usable_size(small) + malloc_usable_size(large));
+  EXPECT_EQ(stats_of(tag).own.live_bytes, counted_bytes(small) + counted_bytes(large));
   free(small);
   free(large);
 }

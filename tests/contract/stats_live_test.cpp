@@ -299,7 +299,7 @@ TEST(StatsFork, TheChildGoesOnFromTheParentsCountsAndDoesNotTouchThem) {
     if (emptied.live_blocks != 0 || emptied.live_bytes != 0) return 2;
     if (emptied.free_count != before.free_count + blocks.size()) return 3;
     void* p = tally_malloc(tag, 100);
-    if (stats_of(tag).own.live_bytes != malloc_usable_size(p)) return 4;
+    if (stats_of(tag).own.live_bytes != counted_bytes(p)) return 4;
     tally_snapshot_t* snapshot = tally_snapshot();
     if (snapshot == nullptr || snapshot->pid != getpid()) return 5;
     return 0;

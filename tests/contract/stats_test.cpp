@@ -164,7 +164,7 @@ TEST(Stats, ReallocKeepsTheLiveFiguresExact) {
     ASSERT_NE(p, nullptr);
     if (i % 50 == 0) {
       uint64_t live = 0;
-      for (void* each : blocks) live += malloc_usable_size(each);
+      for (void* each : blocks) live += counted_bytes(each);
       const tally_counts now = stats_of(tag).own;
       ASSERT_EQ(now.live_bytes, live) << i;
       ASSERT_EQ(now.live_blocks, blocks.size()) << i;

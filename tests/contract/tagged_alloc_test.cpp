@@ -126,7 +126,7 @@ TEST(Realloc, KeepsTheBlocksTag) {
       ASSERT_EQ(tally_tag_of(p), mine) << to << " -> " << from;
       EXPECT_TRUE(is_filled(p, from, 2, std::min(from, to)));
       EXPECT_EQ(stats_of(mine).own.live_blocks, 1u);
-      EXPECT_EQ(stats_of(mine).own.live_bytes, malloc_usable_size(p));
+      EXPECT_EQ(stats_of(mine).own.live_bytes, counted_bytes(p));
       free(p);
     }
   }
@@ -148,7 +148,7 @@ TEST(TallyRealloc, MovesABlockToAnotherTag) {
       EXPECT_EQ(tally_tag_of(p), b) << from << " -> " << to;
       EXPECT_TRUE(is_filled(p, from, 3, to)) << from << " -> " << to;
       EXPECT_EQ(stats_of(a).own.live_bytes, 0u) << from << " -> " << to;
-      EXPECT_EQ(stats_of(b).own.live_bytes, malloc_usable_size(p)) << from << " -> " << to;
+      EXPECT_EQ(stats_of(b).own.live_bytes, counted_bytes(p)) << from << " -> " << to;
       EXPECT_EQ(stats_of(b).own.live_blocks, 1u);
       tally_free(p);
       EXPECT_EQ(stats_of(b).own.live_bytes, 0u);

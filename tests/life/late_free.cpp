@@ -69,7 +69,7 @@ int main() {
   // The last block of each thread's key 0 was never taken back by anybody.
   CHECK_OP(stats_of(tag).own.live_blocks, ==, 2 * kThreads);
   void* one = malloc(100);
-  CHECK_OP(stats_of(tag).own.live_bytes, ==, 2 * kThreads * malloc_usable_size(one));
+  CHECK_OP(stats_of(tag).own.live_bytes, ==, 2 * kThreads * counted_bytes(one));
   free(one);
   CHECK_OP(rss_bytes(), <, 40 << 20);
   return 0;

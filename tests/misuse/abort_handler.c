@@ -15,7 +15,7 @@ int main(void) {
   void* others[50];
   for (int i = 0; i < 50; i++) others[i] = tally_malloc(tag, 64);
   void* p = tally_malloc(tag, 64);
-  EXPECT("tally: double free of %p (tag /x, size class 64)\n", p);
+  EXPECT("tally: double free of %p (tag /x, size class %zu)\n", p, class_of(64));
   free(p);
   free(opaque_pointer(p));
   for (int i = 0; i < 50; i++) free(others[i]);

@@ -4,7 +4,7 @@
 int main(void) {
   tally_tag tag = misuse_tag();
   void* p = tally_malloc(tag, 64);
-  EXPECT("tally: double free of %p (tag /x, size class 64)\n", p);
+  EXPECT("tally: double free of %p (tag /x, size class %zu)\n", p, class_of(64));
   free(p);
   free(opaque_pointer(p));
   drive(tag, 64);

@@ -7,7 +7,7 @@ int main(void) {
   static void* blocks[kBlocks];
   for (int i = 0; i < kBlocks; i++) blocks[i] = tally_malloc(tag, 1024);
   void* p = blocks[kBlocks / 2];
-  EXPECT("tally: double free of %p (tag /x, size class 1024)\n", p);
+  EXPECT("tally: double free of %p (tag /x, size class %zu)\n", p, class_of(1024));
   EXPECT("tally: free of %p, which is not a block of Tally's\n", p);
   for (int i = 0; i < kBlocks; i++) free(blocks[i]);
   tally_trim();

@@ -1,4 +1,5 @@
-"""Runs one misuse program and compares what Tally says with what the program expects: misuse_test.py PROGRAM [LIBRARY].
+"""Runs one misuse program and compares what Tally says with what the program expects: misuse_test.py PROGRAM [LIBRARY
+["hardened"]].
 
 The program writes the lines to expect to standard output (see misuse.h); without any it must run in silence."""
 import os
@@ -8,8 +9,9 @@ import sys
 
 PROGRAM = sys.argv[1]
 LIBRARY = sys.argv[2] if len(sys.argv) > 2 else None
+HARDENED = len(sys.argv) > 3
 # What lies deep in a long free list is found by walking it, which is an option.
-NEEDS_CHECK = os.path.basename(PROGRAM).startswith("misuse_double_free_small_later")
+NEEDS_CHECK = not HARDENED and os.path.basename(PROGRAM).startswith("misuse_double_free_small_later")
 # The processor itself refuses this address.
 MAY_SEGFAULT = os.path.basename(PROGRAM).startswith("misuse_foreign_garbage")
 
@@ -18,6 +20,8 @@ def run(mode, walk_lists=NEEDS_CHECK):
     env = {k: v for k, v in os.environ.items() if not k.startswith("TALLY")}
     if LIBRARY:
         env["LD_PRELOAD"] = LIBRARY
+    if HARDENED:
+        env["TEST_HARDENED"] = "1"
     if walk_lists:
         env["TALLY_CHECK"] = "1"
     if mode:

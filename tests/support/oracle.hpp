@@ -1,5 +1,5 @@
 // What a test itself knows about a tag, kept by means that are not Tally's statistics: the sum of
-// malloc_usable_size and its own counts.
+// counted_bytes and its own counts.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -16,12 +16,12 @@ struct Oracle {
     EXPECT_NE(p, nullptr) << asked;
     allocs++;
     requested += asked;
-    live += malloc_usable_size(p);
+    live += counted_bytes(p);
     return p;
   }
   void* freeing(void* p) {
     frees++;
-    live -= malloc_usable_size(p);
+    live -= counted_bytes(p);
     return p;
   }
   Oracle& operator+=(const Oracle& other) {

@@ -17,6 +17,8 @@
 #include <tally/tally.h>
 #include <unistd.h>
 
+#include "classes.h"
+
 #pragma weak tally_version
 #pragma weak tally_tag_create
 #pragma weak tally_tag_find

@@ -21,7 +21,7 @@ TEST(Allocate, AnySizeIsServedAndLongEnough) {
         kSmallMax + 1, kMediumMax, kMediumMax + 1, kRunMax, kRunMax + 1, 10 * MiB}) {
     void* p = allocate(n);
     ASSERT_NE(p, nullptr) << n;
-    EXPECT_GE(usable_size(find_block(p)), n);
+    EXPECT_GE(usable_size(find_block(p), p), n);
     EXPECT_EQ(address(p) % kMinAlignment, 0U);
     EXPECT_EQ(slab_of(p)->what().tag, kRootTag);
     fill(p, n, 1);
@@ -54,7 +54,7 @@ TEST(Allocate, OfASizeAndAlignment) {
       void* p = allocate_aligned(nullptr, alignment, n, nullptr);
       ASSERT_NE(p, nullptr) << alignment << " " << n;
       EXPECT_EQ(address(p) & (alignment - 1), 0U);
-      EXPECT_GE(usable_size(find_block(p)), n);
+      EXPECT_GE(usable_size(find_block(p), p), n);
       fill(p, n, 2);
       blocks.push_back(p);
     }

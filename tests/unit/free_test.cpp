@@ -46,11 +46,11 @@ TEST(Free, BlocksNeverHandedOutAreNone) {
 TEST(Free, UsableSizeIsTheClassOrThePages) {
   for (size_t n : {size_t{1}, size_t{100}, size_t{5000}, kMediumMax}) {
     void* p = allocate(n);
-    EXPECT_EQ(usable_size(find_block(p)), class_size(class_of(n)));
+    EXPECT_EQ(usable_size(find_block(p), p), class_size(class_of(n)));
     release_block(p);
   }
   void* p = allocate(kMediumMax + 1);
-  EXPECT_EQ(usable_size(find_block(p)), kMediumMax + 4096);
+  EXPECT_EQ(usable_size(find_block(p), p), round_up(kMediumMax + 1, os::page_size()));
   release_block(p);
 }
 

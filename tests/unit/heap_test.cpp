@@ -33,7 +33,7 @@ uint64_t live(tally_tag tag, unsigned c) {
 
 uint32_t length(const Block* list) {
   uint32_t n = 0;
-  for (; list != nullptr; list = list->next) ++n;
+  for (; list != nullptr; list = list->next()) ++n;
   return n;
 }
 
@@ -141,7 +141,7 @@ TEST(Heap, FlushGivesBackAllThatIsInHand) {
       foreign = flush(heap, nullptr);
     }
     EXPECT_EQ(static_cast<void*>(foreign), theirs) << "in front of what was borrowed";
-    for (const Block* b = foreign; b != nullptr; b = b->next) {
+    for (const Block* b = foreign; b != nullptr; b = b->next()) {
       EXPECT_NE(slab_of(b)->owner.load(), tls.thread);
     }
     give_foreign(foreign);

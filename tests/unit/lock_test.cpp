@@ -56,6 +56,29 @@ TEST(Lock, AroundAForkItStaysWithItsHolder) {
   lock.release();
 }
 
+// Who forks in the midst of a step, with another lock in hand, waits for none for ever; the child
+// finds it free, as its holder is not there.
+TEST(Lock, AroundAForkPatienceEnds) {
+  Lock lock;
+  on_thread([&] { lock.acquire(); });
+  uint32_t patience = 3;
+  lock.acquire_for_fork(&patience);
+  EXPECT_EQ(patience, 0U);
+  EXPECT_FALSE(lock.held_by_me());
+  lock.release_after_fork();
+  EXPECT_FALSE(lock.try_acquire()) << "it is the other's still";
+  lock.acquire_for_fork(&patience);
+  lock.reset_after_fork();
+  EXPECT_TRUE(lock.try_acquire());
+  lock.release();
+  patience = 3;
+  lock.acquire_for_fork(&patience);
+  EXPECT_EQ(patience, 3U) << "nobody else had it";
+  EXPECT_TRUE(lock.held_by_me());
+  lock.release_after_fork();
+  EXPECT_FALSE(lock.held_by_me());
+}
+
 // As while a fork is prepared.
 TEST(Lock, WhoHoldsAllNeedsToWaitForNone) {
   Lock lock;

@@ -21,15 +21,14 @@ class MisuseTest : public testing::Test {
     for (uint32_t i = 0; i < kBlocks; ++i)
       blocks_.push_back(reinterpret_cast<Block*>(slab_->block_at(i)));
     EXPECT_GE(slab_->carved.load(), kBlocks);
-    for (uint32_t i = 0; i < kBlocks; ++i) saved_.push_back(blocks_[i]->next);
+    for (uint32_t i = 0; i < kBlocks; ++i) saved_.push_back(blocks_[i]->next());
   }
   ~MisuseTest() override {
-    for (uint32_t i = 0; i < kBlocks; ++i) blocks_[i]->next = saved_[i];
+    for (uint32_t i = 0; i < kBlocks; ++i) blocks_[i]->link(saved_[i]);
   }
   // The first `count` blocks as a list.
   Block* chain(uint32_t count) {
-    for (uint32_t i = 0; i < count; ++i)
-      blocks_[i]->next = i + 1 < count ? blocks_[i + 1] : nullptr;
+    for (uint32_t i = 0; i < count; ++i) blocks_[i]->link(i + 1 < count ? blocks_[i + 1] : nullptr);
     return blocks_[0];
   }
   Block* check(Block* first, uint32_t count, uint32_t most = ~0U) {
@@ -70,28 +69,28 @@ TEST_F(MisuseTest, MoreThanTheSlabEverHandedOut) {
 
 TEST_F(MisuseTest, ARing) {
   chain(6);
-  blocks_[5]->next = blocks_[2];
+  blocks_[5]->link(blocks_[2]);
   EXPECT_EQ(check(blocks_[0], 7), nullptr);
   EXPECT_NE(said_.find("double free of"), std::string::npos) << said_;
-  blocks_[0]->next = blocks_[0];
+  blocks_[0]->link(blocks_[0]);
   EXPECT_EQ(check(blocks_[0], 2), nullptr);
   EXPECT_NE(said_.find("double free of"), std::string::npos) << said_;
   EXPECT_EQ(check(blocks_[0], 20, 3), nullptr) << "a block freed twice in a row shows in the head";
 }
 
 TEST_F(MisuseTest, ALinkThatLeadsElsewhere) {
-  Block elsewhere = {nullptr};
+  Block elsewhere;
   chain(6);
-  blocks_[3]->next = &elsewhere;
+  blocks_[3]->link(&elsewhere);
   EXPECT_EQ(check(blocks_[0], 5), nullptr);
-  blocks_[3]->next = reinterpret_cast<Block*>(reinterpret_cast<char*>(blocks_[7]) + 16);
+  blocks_[3]->link(reinterpret_cast<Block*>(reinterpret_cast<char*>(blocks_[7]) + 16));
   EXPECT_EQ(check(blocks_[0], 6), nullptr);
   EXPECT_NE(said_.find("inside a block"), std::string::npos) << said_;
-  blocks_[3]->next = reinterpret_cast<Block*>(uintptr_t{0x4141414141414141});
+  blocks_[3]->link(reinterpret_cast<Block*>(uintptr_t{0x4141414141414141}));
   EXPECT_EQ(check(blocks_[0], 6), nullptr) << "and it was not followed";
-  blocks_[3]->next = reinterpret_cast<Block*>(slab_->block_at(slab_->carved.load()));
+  blocks_[3]->link(reinterpret_cast<Block*>(slab_->block_at(slab_->carved.load())));
   EXPECT_EQ(check(blocks_[0], 6), nullptr) << "that block was never handed out";
-  blocks_[3]->next = reinterpret_cast<Block*>(slab_->start - kSize);
+  blocks_[3]->link(reinterpret_cast<Block*>(slab_->start - kSize));
   EXPECT_EQ(check(blocks_[0], 6), nullptr);
 }
 

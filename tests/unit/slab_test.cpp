@@ -360,15 +360,15 @@ TEST(RemoteList, TakesAllOrNothing) {
   RemoteList list;
   Block blocks[5];
   EXPECT_EQ(list.take().first, nullptr);
-  blocks[0].next = &blocks[1];
+  blocks[0].link(&blocks[1]);
   EXPECT_EQ(list.push(&blocks[0], &blocks[1], 2), 2U);
   EXPECT_EQ(list.push(&blocks[2], &blocks[2], 1), 3U);
   EXPECT_EQ(list.count(), 3U);
   RemoteList::Taken taken = list.take();
   EXPECT_EQ(taken.count, 3U);
   EXPECT_EQ(taken.first, &blocks[2]);
-  EXPECT_EQ(blocks[2].next, &blocks[0]);
-  EXPECT_EQ(blocks[1].next, nullptr);
+  EXPECT_EQ(blocks[2].next(), &blocks[0]);
+  EXPECT_EQ(blocks[1].next(), nullptr);
   EXPECT_EQ(list.count(), 0U);
   EXPECT_EQ(list.take().count, 0U);
 }
@@ -390,7 +390,7 @@ TEST(RemoteList, NothingIsLostBetweenPushersAndTaker) {
   while (seen < kThreads * kEach) {
     RemoteList::Taken taken = list.take();
     unsigned count = 0;
-    for (Block* block = taken.first; block != nullptr; block = block->next) ++count;
+    for (Block* block = taken.first; block != nullptr; block = block->next()) ++count;
     ASSERT_EQ(count, taken.count);
     seen += count;
   }

@@ -1,0 +1,159 @@
+#include "memory/hardened.h"
+
+#include <gtest/gtest.h>
+#include <string.h>
+
+#include <set>
+#include <vector>
+
+#include "memory/slab.h"
+
+namespace tally::core::hardened {
+namespace {
+
+static_assert(kHardened, "this test is compiled as libtally-hardened.so is");
+
+class Blocks : public testing::Test {
+ protected:
+  static constexpr size_t kMost = kMediumMax;
+
+  void SetUp() override { start(); }
+  // Where a block of the class may lie: its neighbours are filled, and must stay as they are.
+  char* block() { return memory_ + 64; }
+  void fill() { memset(memory_, 0x5a, sizeof memory_); }
+  bool neighbours_are_whole(size_t size) const {
+    auto whole = [this](size_t from, size_t to) {
+      for (size_t i = from; i < to; ++i) {
+        if (memory_[i] != 0x5a) return false;
+      }
+      return true;
+    };
+    return whole(0, 64) && whole(64 + size, sizeof memory_);
+  }
+  Seal seal(size_t size) { return look_at_seal(block(), size); }
+
+  alignas(64) char memory_[64 + kMost + 64];
+};
+
+// Sizes that a class is for, all of the smaller ones.
+std::vector<size_t> sizes_of(unsigned c) {
+  const size_t most = class_size(c) - kSealBytes;
+  const size_t least = c == 0 ? 0 : class_size(c - 1) - kSealBytes + 1;
+  std::vector<size_t> sizes;
+  for (size_t n = least; n <= most; n += most - least < 64 ? 1 : (most - least) / 16) {
+    sizes.push_back(n);
+  }
+  sizes.push_back(most);
+  return sizes;
+}
+
+TEST_F(Blocks, EachByteBehindTheEndIsGuarded) {
+  for (unsigned c = 0; c < kClasses; ++c) {
+    const size_t size = class_size(c);
+    for (size_t n : sizes_of(c)) {
+      fill();
+      close(block(), size, false);
+      EXPECT_EQ(seal(size).state, State::kFree);
+      open(reinterpret_cast<Block*>(block()), c, n);
+      EXPECT_EQ(seal(size).state, State::kLive);
+      EXPECT_EQ(seal(size).bytes, n);
+      ASSERT_TRUE(is_canary_whole(block(), size, static_cast<uint32_t>(n))) << n;
+      memset(block(), 0xff, n);
+      ASSERT_TRUE(is_canary_whole(block(), size, static_cast<uint32_t>(n))) << n;
+      ASSERT_EQ(seal(size).bytes, n);
+      ASSERT_TRUE(neighbours_are_whole(size)) << n;
+      for (unsigned char wrong : {0, 1, 0xff}) {
+        const char kept = block()[n];
+        if (static_cast<unsigned char>(kept) == wrong) continue;
+        block()[n] = static_cast<char>(wrong);
+        const Seal now = seal(size);
+        EXPECT_TRUE(now.state == State::kDamaged ||
+                    !is_canary_whole(block(), size, static_cast<uint32_t>(n)))
+            << size << ' ' << n << ' ' << int{wrong};
+        block()[n] = kept;
+      }
+    }
+  }
+}
+
+TEST_F(Blocks, ANullByteTooManyIsSeen) {
+  for (int i = 0; i < 1000; ++i) {
+    start();
+    EXPECT_NE(canary_of(block()) & 0xff, 0U);
+  }
+}
+
+TEST_F(Blocks, WhatIsWiderThanItsSizeNeedsMayBeUsedWhole) {
+  set_bytes(block(), class_of(4096), 1);
+  EXPECT_EQ(seal(4096).bytes, 4096 - kSealBytes);
+}
+
+TEST_F(Blocks, AWriteToAFreeBlockIsFoundWhereItWas) {
+  for (unsigned c = 1; c < kClasses; ++c) {
+    const size_t size = class_size(c);
+    fill();
+    close(block(), size, false);
+    auto* free_block = reinterpret_cast<Block*>(block());
+    EXPECT_EQ(find_write(free_block, size), nullptr);
+    for (size_t at : {size_t{8}, min_of(size / 2, kWipedMost), min_of(size - 9, kWipedMost)}) {
+      block()[at] = 1;
+      EXPECT_EQ(find_write(free_block, size), block() + at) << size;
+      block()[at] = 0;
+    }
+    EXPECT_TRUE(neighbours_are_whole(size));
+  }
+}
+
+TEST_F(Blocks, AllIsWipedWhereThatIsAsked) {
+  fill();
+  close(block(), kMediumMax, true);
+  for (size_t i = 8; i < kMediumMax - 8; ++i) ASSERT_EQ(block()[i], 0) << i;
+}
+
+TEST_F(Blocks, ALinkThatWasWrittenToIsNone) {
+  int passed = 0;
+  for (int i = 0; i < 2000; ++i) {
+    start();
+    auto* place = reinterpret_cast<Block*>(block());
+    place->link(reinterpret_cast<Block*>(0x7f0012345670));
+    ASSERT_EQ(place->next(), reinterpret_cast<Block*>(0x7f0012345670));
+    const uint64_t stored = load(block());
+    EXPECT_NE(stored, 0x7f0012345670U);
+    for (int byte = 0; byte < 8; ++byte) {
+      block()[byte] ^= static_cast<char>(1 + i % 255);
+      passed += is_link(decode(place, load(block())));
+      store(block(), stored);
+    }
+  }
+  EXPECT_LE(passed, 4) << "of 16,000; one in a million passes";
+}
+
+TEST_F(Blocks, NothingIsTheSameInAnotherProcess) {
+  std::set<uint64_t> canaries, links;
+  for (int i = 0; i < 100; ++i) {
+    start();
+    canaries.insert(canary_of(block()));
+    links.insert(encode(block(), nullptr));
+  }
+  EXPECT_EQ(canaries.size(), 100U);
+  EXPECT_EQ(links.size(), 100U);
+}
+
+TEST(Order, HasEachNumberOnce) {
+  start();
+  std::set<std::vector<uint32_t>> orders;
+  for (uint32_t count : {1U, 2U, 7U, 256U}) {
+    for (int round = 0; round < 10; ++round) {
+      const Order<256> order(count);
+      std::vector<uint32_t> numbers;
+      for (uint32_t i = 0; i < count; ++i) numbers.push_back(order.of(i));
+      if (count > 2) orders.insert(numbers);
+      EXPECT_EQ(std::set<uint32_t>(numbers.begin(), numbers.end()).size(), count);
+      for (uint32_t number : numbers) EXPECT_LT(number, count);
+    }
+  }
+  EXPECT_GT(orders.size(), 15U) << "of 20";
+}
+
+}  // namespace
+}  // namespace tally::core::hardened
