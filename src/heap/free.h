@@ -35,6 +35,12 @@ inline void release_block(void* p) {
   if (TALLY_UNLIKELY(slab->level.count_down())) on_level(slab);
 }
 
+// A program gives p back and says what it is: of n bytes, aligned so. Reported if it is not.
+// `exact`: n is what was asked for, and not less. In builds with kChecksSizes; p is freed after
+// that.
+inline constexpr bool kChecksSizes = kHardened || kChecks;
+void check_sized(const void* p, size_t n, size_t alignment, bool exact);
+
 // The slab or large block of which p is a live block, or nullptr.
 Slab* find_block(const void* p);
 // For a p that find_block does not know and that is not nullptr: true if the C library allocated it

@@ -77,7 +77,10 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   }
   SlabKind kind = slab->slots != 0 ? SlabKind::kRun : SlabKind::kSpan;
   slab->block_size = 0;
-  if constexpr (kHardened) note_nothing(slab, !is_open);
+  if constexpr (kHardened) {
+    slab->capacity = static_cast<uint32_t>(bytes - n);
+    note_nothing(slab, !is_open);
+  }
   slab->bytes.store(bytes, std::memory_order_relaxed);
   slab->binding.store(Binding{kind, 0, static_cast<uint16_t>(tag->id)}.pack(),
                       std::memory_order_release);
@@ -122,7 +125,10 @@ void* resize_large(Slab* slab, size_t n) {
   if (kHardened && slab->is_nothing) return nullptr;
   size_t bytes = round_up(max_of(n, 1), os::page_size());
   Tag* tag = find_tag(slab->what().tag);
-  if (bytes == old_bytes) return slab->start;
+  if (bytes == old_bytes) {
+    if constexpr (kHardened) slab->capacity = static_cast<uint32_t>(bytes - n);
+    return slab->start;
+  }
   limits_met.refused = nullptr;
   if (bytes > old_bytes) {
     // Asked first: what is refused above must not be seen below.
@@ -155,6 +161,7 @@ void* resize_large(Slab* slab, size_t n) {
   // What callers ask for more is asked for; what they ask for less was asked for before.
   if (n > old_bytes) tag->large_requested.fetch_add(n - old_bytes, std::memory_order_relaxed);
   slab->bytes.store(bytes, std::memory_order_relaxed);
+  if constexpr (kHardened) slab->capacity = static_cast<uint32_t>(bytes - n);
   tag->large_live_bytes.fetch_add(bytes - old_bytes, std::memory_order_relaxed);
   if (bytes < old_bytes) tag->uncharge(old_bytes - bytes);
   purge_tick();

@@ -97,7 +97,7 @@ struct alignas(kCacheLine) Slab {
   std::atomic<Heap*> heap;        // lock
   char* start = nullptr;          // const
   Relaxed<uint32_t> block_size;   // const; 0 for a large block
-  uint32_t capacity = 0;          // const
+  uint32_t capacity = 0;          // const; of a large block, hardened: bytes beyond those asked for
   std::atomic<uint32_t> carved;   // owner, with the lock
   std::atomic<uint32_t> binding;  // lock, a Binding
   uint32_t in_holes = 0;          // owner, with the lock
