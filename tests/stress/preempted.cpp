@@ -42,7 +42,7 @@ std::atomic<uint64_t> g_passed{0}, g_waited{0};  // points, by all threads
 thread_local Random t_choice(1);
 
 void wait_for_others(uint64_t points) {
-  constexpr int kPatience = 5;  // they may wait for what this thread holds
+  constexpr int kPatience = 20;  // they may wait for what this thread holds
   constexpr timespec kNap = {0, 20000};
   const uint64_t until = g_passed.load(std::memory_order_relaxed) + points;
   g_waited.fetch_add(1, std::memory_order_relaxed);
@@ -59,7 +59,7 @@ bool is_hot(const char* name) {
 
 void at_point(const char* name) {
   g_passed.fetch_add(1, std::memory_order_relaxed);
-  if (t_choice.below(is_hot(name) ? 2 : 40) == 0) wait_for_others(1 + t_choice.below(60));
+  if (t_choice.below(is_hot(name) ? 4 : 100) == 0) wait_for_others(1 + t_choice.below(200));
 }
 
 // ---- What they do.
@@ -139,7 +139,7 @@ void step(Random& random) {
   const uint64_t kind = random.below(100);
   if (kind < 50) {
     release(slot.swap(allocate(random)));
-  } else if (kind < 81) {
+  } else if (kind < 77) {
     release(slot.swap({}));
   } else if (kind < 85) {
     // All at once, as others may do: slabs empty in the middle of whatever their owners do.
