@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <bit>
+#include <initializer_list>
 
 #include "backend/backend.h"
 #include "base/math.h"

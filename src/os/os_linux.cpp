@@ -145,6 +145,10 @@ bool forbid(void* p, size_t bytes) {
                              kPrivate | MAP_NORESERVE | MAP_FIXED, -1, 0));
 }
 
+bool protect(void* p, size_t bytes) {
+  return !failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), PROT_NONE));
+}
+
 bool allow(void* p, size_t bytes) {
   return !failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), kReadWrite));
 }
@@ -394,7 +398,7 @@ uint64_t random_word() {
   const auto* drawn = reinterpret_cast<const char*>(getauxval(AT_RANDOM));
   static constinit std::atomic<uint64_t> count{0};
   if (drawn != nullptr) memcpy(&word, drawn + 8, sizeof word);
-  word ^= address(&word) ^ cycle_count() ^ now_ns(Clock::kUptime);
+  word ^= address(&word) ^ processor::ticks() ^ now_ns(Clock::kUptime);
   word += count.fetch_add(1, std::memory_order_relaxed) * 0x9e3779b97f4a7c15;
   word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9;
   return (word ^ word >> 27) * 0x94d049bb133111eb;

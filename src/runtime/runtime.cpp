@@ -106,13 +106,12 @@ void choose_backend() {
 }
 
 // The rule of tags is to hold from the first block. Where that is before libc has the environment,
-// or in a static program, whose libc allocates before it knows any module, it holds from the
-// constructor on.
+// or before modules can be found, it holds from the constructor on.
 constinit bool g_has_options = false;
 
 void have_options(bool is_constructor) {
   if (g_has_options || os::environment() == nullptr) return;
-  if (!is_constructor && !os::has_loader()) return;
+  if (!is_constructor && !os::finds_modules_early()) return;
   g_has_options = true;
   read_options();
   start_tag_rule();

@@ -18,12 +18,12 @@ PR_SET_THP_DISABLE = 41
 ADDR_NO_RANDOMIZE = 0x40000
 
 
-def run(*how, before=None, preload=None, **env):
+def run(*how, before=None, preload=None, wrap=(), **env):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TALLY")} | env
     chain = preload or ([LIBRARY] if LIBRARY else [])
     if chain:
         clean["LD_PRELOAD"] = ":".join(chain)
-    done = subprocess.run([PROGRAM, *how], env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=100,
+    done = subprocess.run([*wrap, PROGRAM, *how], env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=250,
                           preexec_fn=before)
     if done.returncode in (NOT_HERE, SKIPPED):
         print(f"    cannot be had here: {done.stdout.decode().strip() or 'the system refuses it'}")
@@ -144,6 +144,15 @@ def audited():
     run("work", LD_AUDIT=AUDIT)
 
 
+def under_valgrind():
+    """Which else puts its own malloc in the place of a preloaded one."""
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        print("    cannot be had here: valgrind is not installed")
+        return
+    run("once", wrap=[valgrind, "-q", "--error-exitcode=1", "--soname-synonyms=somalloc=nouserintercepts"])
+
+
 def preloaded_twice():
     """By two names, so that it is two libraries."""
     if LIBRARY is None:
@@ -160,7 +169,7 @@ def main():
     for test in [without_rseq, without_randomised_addresses, with_an_unlimited_stack, bound_at_start,
                  on_one_processor, on_changing_processors, without_huge_pages, all_locked_in_memory, with_little_data,
                  with_a_break_of_its_own, without_descriptors, in_an_empty_root, without_proc_and_shm, at_other_times,
-                 audited, preloaded_twice]:
+                 audited, under_valgrind, preloaded_twice]:
         if chosen and test.__name__ != chosen:
             continue
         print(f"{test.__name__}", flush=True)

@@ -20,10 +20,11 @@
 
 #include "base/preempt.h"
 #include "blocks.hpp"
+#include "sample/profile.h"
 
 namespace {
 
-constexpr size_t kTags = 4, kSlots = 48;
+constexpr size_t kTags = 3, kSlots = 48;
 constexpr unsigned kLanes = 3, kLives = 3, kSteps = 120;
 
 std::atomic<uint64_t> g_seed{0};
@@ -41,7 +42,7 @@ std::atomic<uint64_t> g_passed{0}, g_waited{0};  // points, by all threads
 thread_local Random t_choice(1);
 
 void wait_for_others(uint64_t points) {
-  constexpr int kPatience = 5;  // they may wait for what this thread holds
+  constexpr int kPatience = 20;  // they may wait for what this thread holds
   constexpr timespec kNap = {0, 20000};
   const uint64_t until = g_passed.load(std::memory_order_relaxed) + points;
   g_waited.fetch_add(1, std::memory_order_relaxed);
@@ -58,7 +59,7 @@ bool is_hot(const char* name) {
 
 void at_point(const char* name) {
   g_passed.fetch_add(1, std::memory_order_relaxed);
-  if (t_choice.below(is_hot(name) ? 2 : 40) == 0) wait_for_others(1 + t_choice.below(60));
+  if (t_choice.below(is_hot(name) ? 4 : 100) == 0) wait_for_others(1 + t_choice.below(200));
 }
 
 // ---- What they do.
@@ -92,15 +93,20 @@ tally_stats_t stats_of(tally_tag tag) {
   return stats;
 }
 
+// In one history one size of which a slab holds few, so that slabs fill and empty all the time; some
+// small ones, and seldom large ones.
 size_t some_size(Random& random) {
-  constexpr size_t kSizes[] = {40, 900, 1000, 3000, 9000, 40000, 70000};
-  return kSizes[random.below(std::size(kSizes))];
+  constexpr size_t kFew[] = {20000, 40000, 60000}, kSmall[] = {40, 900, 3000};
+  const uint64_t seed = g_seed.load(std::memory_order_relaxed);
+  const uint64_t kind = random.below(20);
+  return kind < 13 ? kFew[seed % 3] : kind < 19 ? kSmall[seed / 3 % 3] : 70000;
 }
 
-// The last tag has a limit, which is met.
+// The last tag has a limit, which is met; most blocks are of the first.
 Block allocate(Random& random) {
   Block block;
-  block.tag = static_cast<uint32_t>(random.below(kTags));
+  block.tag = static_cast<uint32_t>(random.below(8));
+  if (block.tag >= kTags) block.tag = 0;
   block.size = some_size(random);
   block.mark = static_cast<uint32_t>(random.next());
   block.p = tally_malloc(g_tags[block.tag], block.size);
@@ -133,8 +139,11 @@ void step(Random& random) {
   const uint64_t kind = random.below(100);
   if (kind < 50) {
     release(slot.swap(allocate(random)));
-  } else if (kind < 85) {
+  } else if (kind < 77) {
     release(slot.swap({}));
+  } else if (kind < 85) {
+    // All at once, as others may do: slabs empty in the middle of whatever their owners do.
+    for (Slot& each : g_slots) release(each.swap({}));
   } else if (kind < 92) {
     brief_tag(random);
   } else if (kind < 96) {
@@ -166,6 +175,12 @@ void check_the_end() {
   }
 }
 
+void check_samples() {
+  tally::core::LockGuard guard(tally::core::profile.lock);
+  if (tally::core::profile.sample_count() == 0) return;
+  fail("samples at the end", tally::core::profile.sample_count(), 0);
+}
+
 void history(uint64_t seed) {
   g_seed.store(seed);
   std::vector<std::thread> lanes;
@@ -176,6 +191,7 @@ void history(uint64_t seed) {
   }
   for (std::thread& lane : lanes) lane.join();
   check_the_end();
+  check_samples();
 }
 
 uint64_t argument(int argc, char** argv, const char* name, uint64_t other) {
