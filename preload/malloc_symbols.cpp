@@ -30,8 +30,6 @@ TALLY_EXPORT int posix_memalign(void** result, size_t alignment, size_t n) noexc
 
 TALLY_EXPORT size_t malloc_usable_size(void* p) noexcept { return api::malloc_usable_size(p); }
 TALLY_EXPORT int malloc_trim(size_t pad) noexcept { return api::malloc_trim(pad); }
-TALLY_EXPORT struct mallinfo mallinfo() noexcept { return api::mallinfo(); }
-TALLY_EXPORT struct mallinfo2 mallinfo2() noexcept { return api::mallinfo2(); }
 TALLY_EXPORT int malloc_info(int flags, FILE* file) noexcept {
   return api::malloc_info(flags, file);
 }

@@ -20,7 +20,7 @@
 // Programs without a C++ runtime load us too. Without one nothing throws, and nothing here is
 // called.
 asm(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak "
-    "_Unwind_Resume");
+    "_Unwind_Resume\n.weak _ZSt9terminatev");
 // NOLINTNEXTLINE(readability-identifier-naming)
 extern "C" __attribute__((weak)) void* __cxa_begin_catch(void*) noexcept;
 namespace {

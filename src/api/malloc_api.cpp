@@ -15,6 +15,16 @@
 namespace tally::core::api {
 namespace {
 
+// Behind Tally's table what who calls glibc's malloc_stats looks for, in its words. All that Tally
+// has is mapped.
+void render_table_and_totals(const tally_snapshot_t& snapshot, TextWriter& out) {
+  render_table(snapshot, out);
+  const tally_process_stats_t& process = snapshot.process;
+  out.put("Total (incl. mmap):\nsystem bytes     = ").number(process.mapped_bytes);
+  out.put("\nin use bytes     = ").number(process.live_bytes);
+  out.put("\nmax mmap bytes   = ").number(snapshot.tags[0].total.peak_footprint_bytes).put('\n');
+}
+
 void* fail(int error) {
   errno = error;
   return nullptr;
@@ -93,7 +103,7 @@ void* aligned_alloc(size_t alignment, size_t n, const void* caller) {
 }
 
 void* memalign(size_t alignment, size_t n, const void* caller) {
-  if (alignment > PTRDIFF_MAX / 2 + 1) return fail(EINVAL);
+  if (alignment > SIZE_MAX / 2 + 1) return fail(EINVAL);  // the next power of two is none
   size_t power = kMinAlignment;
   while (power < alignment) power *= 2;
   return allocate_aligned(nullptr, power, n, caller);
@@ -101,9 +111,8 @@ void* memalign(size_t alignment, size_t n, const void* caller) {
 
 int posix_memalign(void** result, size_t alignment, size_t n, const void* caller) {
   if (!is_power_of_two(alignment) || alignment < sizeof(void*)) return EINVAL;
-  int error = errno;
+  // POSIX leaves errno open; callers of glibc's find ENOMEM there.
   void* block = allocate_aligned(nullptr, alignment, n, caller);
-  errno = error;
   if (block == nullptr) return ENOMEM;
   *result = block;
   return 0;
@@ -120,48 +129,6 @@ int malloc_trim(size_t /*pad*/) {
   bool any = purge_all() != 0;
   settle_limits();
   return any ? 1 : 0;
-}
-
-// glibc's fields, as far as they have a meaning here: taken, in use, free.
-struct mallinfo2 mallinfo2() {
-  struct mallinfo2 info = {};
-  int error = errno;
-  tally_snapshot_t* snapshot = take_snapshot();
-  if (snapshot != nullptr) {
-    const tally_process_stats_t& process = snapshot->process;
-    uint64_t large_bytes = 0, large_blocks = 0;
-    for (uint64_t i = 0; i < snapshot->tag_count; ++i) {
-      large_bytes += snapshot->tags[i].own.large_live_bytes;
-      large_blocks += snapshot->tags[i].own.large_live_blocks;
-    }
-    for (uint64_t i = 0; i < snapshot->class_count; ++i) {
-      info.ordblks += snapshot->classes[i].capacity_blocks - snapshot->classes[i].live_blocks;
-    }
-    info.arena = process.footprint_bytes - large_bytes;
-    info.hblks = large_blocks;
-    info.hblkhd = large_bytes;
-    info.uordblks = process.live_bytes - large_bytes;
-    info.fordblks = process.footprint_bytes - process.live_bytes;
-    info.keepcost = process.mapped_bytes - min_of(process.mapped_bytes, process.footprint_bytes);
-    free_snapshot(snapshot);
-  }
-  errno = error;
-  return info;
-}
-
-// The old form's ints stop at their highest value instead of wrapping.
-struct mallinfo mallinfo() {
-  struct mallinfo2 wide = mallinfo2();
-  auto narrow = [](size_t n) { return static_cast<int>(min_of(n, INT32_MAX)); };
-  struct mallinfo info = {};
-  info.arena = narrow(wide.arena);
-  info.ordblks = narrow(wide.ordblks);
-  info.hblks = narrow(wide.hblks);
-  info.hblkhd = narrow(wide.hblkhd);
-  info.uordblks = narrow(wide.uordblks);
-  info.fordblks = narrow(wide.fordblks);
-  info.keepcost = narrow(wide.keepcost);
-  return info;
 }
 
 int malloc_info(int flags, FILE* file) {
@@ -187,7 +154,7 @@ int malloc_info(int flags, FILE* file) {
 
 void malloc_stats() {
   int error = errno;
-  render_to_fd(render_table, 2);
+  render_to_fd(render_table_and_totals, 2);
   errno = error;
 }
 

@@ -27,8 +27,6 @@ int posix_memalign(void** result, size_t alignment, size_t n, const void* caller
 size_t malloc_usable_size(const void* p);
 
 int malloc_trim(size_t pad);
-struct mallinfo mallinfo();
-struct mallinfo2 mallinfo2();
 int malloc_info(int flags, FILE* file);
 void malloc_stats();
 int mallopt(int parameter, int value);

@@ -22,7 +22,8 @@ struct Gauge {
 
 // Bytes that are held, which are never more than a limit, not for an instant: take() asks for the
 // limit and adds in one step. A limit that changes meanwhile makes the step fail, as it changes the
-// word too: once set_limit has returned, what is held grows only below the new limit.
+// word too: once set_limit has returned, what is held grows only below the new limit. (Model:
+// tests/model/limit_model.cpp.)
 class Account {
  public:
   // Far more than any machine has, and sums of what is held and asked do not overflow.

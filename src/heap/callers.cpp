@@ -94,6 +94,7 @@ void note_caller(const void* caller, size_t n) {
   module_loads.fetch_add(1, std::memory_order_release);
 }
 
+// Model: tests/model/callers_model.cpp.
 Heap* find_callers_heap(const RunningThread& running, const void* caller) {
   // Before the module is looked for: what is found is from after that load.
   uint64_t loads = module_loads.load(std::memory_order_acquire);

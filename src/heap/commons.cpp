@@ -1,6 +1,7 @@
 #include "heap/commons.h"
 
 #include "base/math.h"
+#include "base/preempt.h"
 #include "heap/misuse.h"
 #include "heap/sampling.h"
 #include "heap/slab_ops.h"
@@ -61,10 +62,12 @@ bool may_borrow(const Heap* heap, unsigned c) {
          heap->tag.load(std::memory_order_relaxed)->heaps.load(std::memory_order_relaxed) > alone;
 }
 
+// Model: tests/model/shared_model.cpp.
 bool borrow(Heap* heap, unsigned c) {
   if (reuse(heap, c)) return true;
   Tag* tag = heap->tag.load(std::memory_order_relaxed);
   if (!make_shared_heap(commons, tag)) return false;
+  at_point("commons: to be borrowed from");
   LockGuard guard(commons.lock);
   // A look at what came back may retire the heap of a tag that was retired, so it is looked up
   // after that; and what is in its hand goes back with the tag, and not again.

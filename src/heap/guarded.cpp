@@ -5,6 +5,7 @@
 #include "base/counter.h"
 #include "base/math.h"
 #include "base/options.h"
+#include "base/preempt.h"
 #include "heap/misuse.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
@@ -179,6 +180,7 @@ void* allocate(Tag* tag, size_t asked, size_t alignment, const StackFrame* frame
     give_place(place);
     return nullptr;
   }
+  at_point("place: allowed");
   place->slab.start = at_start ? end - pages : end - round_up(n, max_of(alignment, kMinAlignment));
   place->slab.bytes.store(n, std::memory_order_relaxed);
   for (const Rest& rest : {before(place), behind(place)}) memset(rest.start, kFill, rest.bytes);
@@ -195,6 +197,7 @@ void* allocate(Tag* tag, size_t asked, size_t alignment, const StackFrame* frame
   return place->slab.start;
 }
 
+// Model: tests/model/shared_model.cpp.
 void free_block(Slab* slab) {
   Place* place = place_of(slab);
   uint32_t word = slab->binding.load(std::memory_order_relaxed);
@@ -206,6 +209,7 @@ void free_block(Slab* slab) {
   if (!slab->binding.compare_exchange_strong(word, what.pack(), std::memory_order_acq_rel)) {
     return misuse_double_free(slab->start, slab);
   }
+  at_point("place: freed");
   profile.remove(slab->start);
   look_for_damage(place);
   StackFrame frames[Event::kDepthMost];

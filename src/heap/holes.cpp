@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <bit>
+#include <initializer_list>
 
 #include "backend/backend.h"
 #include "base/math.h"
@@ -268,5 +269,65 @@ void note_sparse(Slab* slab) {
 void note_use(Slab* slab) {
   if (slab->sparse) slab->used_ms = static_cast<uint32_t>(max_of(os::now_ms(), uint64_t{1}));
 }
+
+// ---- Tails.
+
+namespace {
+
+constinit std::atomic<size_t> g_tails{0};
+
+size_t give_tail(Slab* slab, uint64_t now) {
+  // With holes less is committed than was carved; and what was carved may be carved anew.
+  const size_t used =
+      (address(slab->start) & (kSlotBytes - 1)) +
+      max_of(slab->bytes.load(std::memory_order_relaxed),
+             size_t{slab->carved.load(std::memory_order_relaxed)} * slab->block_size);
+  const uintptr_t base = address(slab->start) & ~(kSlotBytes - 1);
+  const uintptr_t start = round_up(base + used, os::page_size());
+  const uintptr_t end = base + slab->slots * kSlotBytes;
+  if (start < end) {
+    keep_pages_small(Chunk::of(slab));
+    if (!backend::purge(reinterpret_cast<char*>(start), end - start)) {
+      slab->mapped = now;  // to be asked again
+      return 0;
+    }
+  }
+  lose_tail(slab);
+  return end - min_of(start, end);
+}
+
+}  // namespace
+
+void note_tail(Slab* slab) {
+  slab->mapped = max_of(os::now_ms(), uint64_t{1});
+  g_tails.fetch_add(1, std::memory_order_relaxed);
+}
+
+void lose_tail(Slab* slab) {
+  if (slab->mapped == 0) return;
+  slab->mapped = 0;
+  g_tails.fetch_sub(1, std::memory_order_relaxed);
+}
+
+size_t give_tails(Thread* thread, uint64_t now, bool all) {
+  constexpr unsigned kAtOnce = 16;
+  if (tail_count() == 0) return 0;
+  size_t bytes = 0;
+  unsigned given = 0;
+  thread->for_each_heap([&](Heap* heap) {
+    for (const Heap::Store& store : heap->store) {
+      for (Slab* slab : {store.available, store.empty}) {
+        for (; slab != nullptr && (all || given != kAtOnce); slab = slab->next) {
+          if (slab->mapped == 0 || (!all && now < slab->mapped + options.purge_ms)) continue;
+          bytes += give_tail(slab, now);
+          ++given;
+        }
+      }
+    }
+  });
+  return bytes;
+}
+
+size_t tail_count() { return g_tails.load(std::memory_order_relaxed); }
 
 }  // namespace tally::core

@@ -1,4 +1,5 @@
-// Holes: the free pages of slabs that are sparsely used.
+// Holes: the free pages of slabs that are sparsely used. And tails: the pages that a slab has not
+// come to yet, which its tag does not hold, but which are resident where something else was before.
 //
 // A granule of a slab is one bit of `Slab::holes`: a page, or 1/64 of a slab with more pages. One
 // that only free blocks lie in can be given back to the system; then it is a hole, and its blocks
@@ -35,5 +36,14 @@ uint32_t next_event(const Slab* slab, uint32_t out);
 void note_sparse(Slab* slab);
 // Blocks of the slab are handed out.
 void note_use(Slab* slab);
+
+// The slab is new, and its slots were used before.
+void note_tail(Slab* slab);
+void lose_tail(Slab* slab);
+// Gives back tails of the thread's slabs that were there for as long as what is free may wait, some
+// at a time; or all. Lock of the thread held. Returns the bytes.
+size_t give_tails(Thread* thread, uint64_t now, bool all);
+// How many slabs have one.
+size_t tail_count();
 
 }  // namespace tally::core

@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #include "base/math.h"
+#include "base/preempt.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
 #include "heap/sampling.h"
@@ -101,6 +102,7 @@ void free_large(Slab* slab) {
   // The tag stays, for the message if the block is freed again.
   what.kind = SlabKind::kFree;
   slab->binding.store(what.pack(), std::memory_order_relaxed);
+  at_point("large: freed");
   if (kind == SlabKind::kRun) {
     Chunk::of(slab)->large_blocks.fetch_sub(1, std::memory_order_relaxed);
   }

@@ -45,6 +45,7 @@ void purge_tick() {
     // Slabs that became empty and were kept, or whose last blocks came back by two threads at once,
     // so that neither saw it.
     release_all_empty(thread, kLookAt);
+    give_tails(thread, now, false);
     thread->lock.release();
   }
   purge_runs(now, false);
@@ -65,6 +66,7 @@ size_t purge_all_of(bool mine, bool holes) {
     if (may_flush) foreign = flush_all(thread);
     release_all_empty(thread, ~0U);
     if (may_flush && holes) purged += dig_all_holes(thread);
+    if (holes) purged += give_tails(thread, os::now_ms(), true);
     thread->lock.release();
     give_foreign(foreign);
   }

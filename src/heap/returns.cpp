@@ -1,4 +1,5 @@
 // Blocks of other threads' slabs, on their way back.
+#include "base/preempt.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
 #include "heap/slab_ops.h"
@@ -52,12 +53,15 @@ class Returns {
     return head;
   }
 
+  // Model, with all of slab.cpp that wakes, parks, collects and releases:
+  // tests/model/slab_model.cpp.
   static void push(const Chain& chain) {
     Slab* slab = chain.slab;
     if (slab == nullptr) return;
     // Until the push we hold blocks of the slab, and it cannot change what it is.
     uint32_t wake_level = tag_of(slab)->is_short() ? slab->capacity - 1 : slab->wake_level();
     uint32_t returned = slab->remote.push(chain.first, chain.last, chain.count);
+    at_point("push: pushed");
     uint32_t out = slab->level.out();
     if (out == returned ||
         (out - returned <= wake_level && slab->parked.load(std::memory_order_seq_cst))) {

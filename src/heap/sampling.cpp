@@ -1,5 +1,6 @@
 #include "heap/sampling.h"
 
+#include "base/preempt.h"
 #include "heap/guarded.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
@@ -65,6 +66,7 @@ TALLY_NOINLINE void* allocate_sample(Heap* heap, unsigned c, size_t n, size_t al
     profile.lose();
     return nullptr;
   }
+  at_point("sample: taken");
   profile.add({block, class_size(c), n}, class_size(c), tag, {frames, depth});
   return block;
 }
@@ -73,8 +75,10 @@ bool is_of_samples(const Slab* slab) {
   return slab->owner.load(std::memory_order_relaxed) == &sampled;
 }
 
+// In this order. Model: tests/model/shared_model.cpp.
 void free_sample(Slab* slab, Block* block) {
   profile.remove(block);
+  at_point("sample: forgotten");
   free_remote(nullptr, slab, block);
 }
 

@@ -2,6 +2,7 @@
 
 #include "backend/backend.h"
 #include "base/check.h"
+#include "base/preempt.h"
 #include "heap/commons.h"
 #include "heap/heap.h"
 #include "heap/holes.h"
@@ -97,6 +98,7 @@ void release(Slab* slab) {
   slab->parked.store(false, std::memory_order_relaxed);
   end_keeping(slab);
   lose_holes(slab);
+  lose_tail(slab);
   slab->used_ms = 0;
   slab->sparse = false;
   --heap->slabs;
@@ -134,6 +136,7 @@ Slab* new_slab(Heap* heap, unsigned c) {
   slab->carved.store(0, std::memory_order_relaxed);
   slab->level.set(0, 0);
   slab->bytes.store(0, std::memory_order_relaxed);
+  if (!zeroed) note_tail(slab);
   Binding what = {SlabKind::kBlocks, static_cast<uint8_t>(c),
                   static_cast<uint16_t>(heap->tag.load(std::memory_order_relaxed)->id)};
   slab->binding.store(what.pack(), std::memory_order_relaxed);
@@ -224,25 +227,28 @@ void set_wake_level(Slab* slab) {
   slab->level.set(out, tag_of(slab)->is_short() ? out - 1 : slab->wake_level());
 }
 
-// Whoever frees enough of the slab makes it available again. The store and the look at `remote`
-// pair with push: either the pusher sees the slab parked, or we see what it pushed.
+// Model: tests/model/slab_model.cpp. Whoever frees enough of the slab makes it available again. The
+// store and the look at `remote` pair with push: either the pusher sees the slab parked, or we see
+// what it pushed.
 void park(Heap* heap, unsigned c, Slab* slab) {
   look_at_free(slab, little(slab));
   unlink(heap, c, slab);
   set_wake_level(slab);
+  at_point("park: to be parked");
   slab->parked.exchange(true, std::memory_order_seq_cst);
   if (is_nearly_full(slab)) return;
   slab->level.set(slab->level.out(), 0);
   unpark(heap, c, slab);
 }
 
-// Takes a slab that has blocks to give from an orphan's heap of this tag. Locks of others are only
-// tried, as one is held.
+// Model: tests/model/thread_model.cpp. Takes a slab that has blocks to give from an orphan's heap
+// of this tag. Locks of others are only tried, as one is held.
 Slab* steal(Heap* heap, unsigned c) {
   constexpr int kLookAt = 64;
   Thread* thread = all_threads.load(std::memory_order_acquire);
   for (int i = 0; thread != nullptr && i < kLookAt; ++i, thread = thread->next_thread) {
     if (is_shared(thread) || !thread->orphan.load(std::memory_order_relaxed)) continue;
+    at_point("steal: saw an orphan");
     if (!thread->lock.try_acquire()) continue;
     Slab* slab = nullptr;
     if (thread->orphan.load(std::memory_order_relaxed)) {
@@ -388,9 +394,11 @@ Block* look_at_free(Slab* slab, uint32_t little) {
 }
 
 void wake(Slab* slab) {
+  at_point("wake: to be marked");
   Heap* heap = slab->heap.load(std::memory_order_acquire);
   if (heap == nullptr || slab->woken.exchange(true, std::memory_order_seq_cst)) return;
   Thread* thread = heap->thread.load(std::memory_order_relaxed);
+  at_point("wake: marked");
   Slab* first = thread->woken.load(std::memory_order_relaxed);
   do {
     slab->next_woken = first;
@@ -411,6 +419,7 @@ void look_at_woken(Thread* thread) {
     Slab* next = slab->next_woken;
     // Before the look, so that who pushes after it puts the slab on the list again.
     slab->woken.exchange(false, std::memory_order_seq_cst);
+    at_point("woken: cleared");
     Heap* heap = slab->heap.load(std::memory_order_acquire);
     if (heap == nullptr) {
       // Released meanwhile.
@@ -510,6 +519,7 @@ bool refill(Heap* heap, unsigned c) {
 void on_level(Slab* slab) noexcept {
   if (TALLY_UNLIKELY(backend::is_inside())) return;  // the lock may be ours; the purge will see it
   Thread* thread = tls.thread;
+  at_point("level: reached");
   bool empty = false;
   uint32_t emptied_tag = kNoTag;  // retired, and its heap has no slab any more
   {

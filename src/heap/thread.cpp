@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/preempt.h"
 #include "heap/callers.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
@@ -61,7 +62,8 @@ void leave_scopes(Thread* thread) {
   thread->name_steps = 0;
 }
 
-// An orphan to continue with, its heaps and slabs and all; else a new one.
+// Model, of this and give_thread: tests/model/thread_model.cpp. An orphan to continue with, its
+// heaps and slabs and all; else a new one.
 Thread* take_thread() {
   LockGuard guard(threads_lock);
   Thread* thread = g_orphans;
@@ -89,9 +91,11 @@ void give_thread(Thread* thread) {
   }
   give_foreign(foreign);
   drop_retired_heaps(thread);
+  at_point("thread: flushed");
   LockGuard guard(threads_lock);
   LockGuard own(thread->lock);
   thread->orphan.store(true, std::memory_order_seq_cst);
+  at_point("thread: an orphan");
   thread->next_orphan = g_orphans;
   g_orphans = thread;
   // Whoever pushed before that did not see it; whoever pushes now does.
@@ -134,8 +138,9 @@ void grow_buckets(Thread* thread) {
   if (old != thread->inline_buckets) meta::release(old, old_size * sizeof(void*));
 }
 
-// A heap of this thread for the tag, which is live, or has blocks of which the caller holds one. No
-// lock held.
+// Models: tests/model/tag_model.cpp, and of threads that do not run shared_model.cpp. A heap of
+// this thread for the tag, which is live, or has blocks of which the caller holds one. No lock
+// held.
 Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
   // The lock keeps the tag from becoming another one before the heap is bound to it.
   LockGuard tags(tags_lock);
@@ -153,6 +158,7 @@ Heap* make_heap(Thread* thread, Tag* tag, bool holds_block) {
     all_heaps.store(heap, std::memory_order_release);
   }
   tag->heaps.fetch_add(1, std::memory_order_relaxed);
+  at_point("heap: counted");
   LockGuard guard(thread->lock);
   heap->thread.store(thread, std::memory_order_relaxed);
   heap->tag_id = tag->id;
@@ -390,6 +396,7 @@ void retire_heap(Thread* thread, Heap* heap) {
   heap_moves.begin();
   tag->past_allocs.fetch_add(allocs, std::memory_order_relaxed);
   tag->past_requested.fetch_add(requested, std::memory_order_relaxed);
+  at_point("heap: moving its counts");
   heap->tag.store(nullptr, std::memory_order_relaxed);
   heap_moves.end();
   for (Heap::Class& of : heap->classes) {
@@ -399,6 +406,7 @@ void retire_heap(Thread* thread, Heap* heap) {
   }
   heap->sampling = {};
   g_heap_pool.give(heap);
+  at_point("heap: given up");
   tag->heaps.fetch_sub(1, std::memory_order_release);
 }
 

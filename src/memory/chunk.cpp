@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/options.h"
+#include "base/preempt.h"
 #include "memory/address_map.h"
 #include "memory/guard.h"
 #include "memory/meta.h"
@@ -157,7 +158,8 @@ unsigned place(const Chunk* chunk, unsigned slots, uint64_t allowed) {
 
 void occupy(Chunk* chunk, unsigned first, unsigned slots, const Slab* slab, bool* zeroed) {
   uint64_t mask = bits(first, slots);
-  *zeroed = (chunk->dirty_slots & mask) == 0;
+  // Slot 0 begins with the header, and where pages are long is not purged.
+  *zeroed = first != 0 && (chunk->dirty_slots & mask) == 0;
   chunk->free_slots &= ~mask;
   set_dirty(chunk, chunk->dirty_slots & ~mask);
   rebin(chunk);
@@ -196,6 +198,7 @@ size_t purge_dirty(uint64_t now, size_t most) {
     set_dirty(chunk, 0);
     rebin(chunk);
     central.release();
+    at_point("purge: slots are nobody's");
     keep_pages_small(chunk);
     uint64_t kept = 0;
     unsigned at_once = kSlotsPerChunk;

@@ -108,7 +108,9 @@ struct alignas(kCacheLine) Slab {
       nullptr;  // lock: in the heap's list of available slabs; also free lists of descriptors
   Slab* previous = nullptr;   // lock
   std::atomic<size_t> bytes;  // lock: committed bytes of a slab; usable bytes of a large block
-  size_t mapped = 0;          // const: a span's mapping
+  // const: a span's mapping. Of blocks, lock: since when (ms) the pages behind those committed may
+  // be resident, from what was there before; 0: they are not.
+  Relaxed<size_t> mapped = 0;
   union {
     Slab* next_woken = nullptr;  // of blocks: who set `woken`, until its thread looks
     Backend* from;               // const: what gave a span's mapping

@@ -102,7 +102,7 @@ bool merge_kept() {
         ++j;
         continue;
       }
-      left->mapped += right->mapped;
+      left->mapped = left->mapped + right->mapped;
       g_kept[i].since = max_of(g_kept[i].since, g_kept[j].since);
       address_map.set(right->start, nullptr);
       right->mapped = 0;
@@ -253,7 +253,7 @@ void give_span(Slab* span) {
     most = min_of(most, meta::process.room() + span->mapped);
     bool keep = span->mapped <= most;
     if (g_kept_count == kKeptMax) merge_kept();
-    while (g_kept_count == kKeptMax || g_kept_bytes > most - (keep ? span->mapped : 0)) {
+    while (g_kept_count == kKeptMax || g_kept_bytes > most - (keep ? size_t{span->mapped} : 0)) {
       out[count++] = remove_oldest();
     }
     if (keep) {

@@ -1,4 +1,4 @@
-// fault.h for Linux with glibc.
+// fault.h for Linux.
 #include <errno.h>
 #include <signal.h>
 #include <string.h>

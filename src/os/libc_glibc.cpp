@@ -13,8 +13,12 @@
 #include <atomic>
 
 #include "base/math.h"
-#include "base/text.h"
+#include "os/library_name.h"
 #include "os/os.h"
+
+#if !__GLIBC_PREREQ(2, 35)
+#error "Tally needs glibc 2.35 or later (for _dl_find_object), or musl"
+#endif
 
 extern "C" {
 // Exported by every glibc; weak, so that other C libraries link.
@@ -27,9 +31,16 @@ __attribute__((weak)) void* __libc_memalign(size_t, size_t);
 __attribute__((weak)) extern void* __curbrk;
 // Exported by the dynamic linker.
 // NOLINTNEXTLINE(readability-identifier-naming)
-__attribute__((weak)) void __tls_get_addr();
-// NOLINTNEXTLINE(readability-identifier-naming)
 __attribute__((weak)) extern void* __libc_stack_end;
+// The lock of the list of streams, which a thread may take several times over.
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void _IO_list_lock();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void _IO_list_unlock();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) void _IO_list_resetlock();
+// NOLINTNEXTLINE(readability-identifier-naming)
+__attribute__((weak)) extern char __libc_single_threaded;
 }
 
 namespace tally::core::os {
@@ -135,36 +146,18 @@ bool find_module(const void* address, Module* module) {
   return true;
 }
 
+// A static program's libc allocates before it can tell; the kernel started no linker for it.
+bool finds_modules_early() { return getauxval(AT_BASE) != 0; }
+
 Module loader_module() {
-  // The kernel tells where it is, unless it was started as the program. (Sanitizers have a function
-  // of that name too.)
+  // The kernel tells where it is, unless it was started as the program; then this function of its
+  // does, which in a static program is the program's.
   uintptr_t base = getauxval(AT_BASE);
-  if (base == 0) base = reinterpret_cast<uintptr_t>(&__tls_get_addr);
+  if (base == 0) base = reinterpret_cast<uintptr_t>(&_dl_find_object);
   Module module;
   find_module(reinterpret_cast<const void*>(base), &module);
   return module;
 }
-
-namespace {
-
-// DT_SONAME; nullptr if it has none. The linker may or may not have added the module's address to
-// the pointers in its dynamic section.
-const char* soname_of(const Module& module, const link_map* map) {
-  uintptr_t strings = 0, offset = 0;
-  bool has_name = false;
-  for (const ElfW(Dyn)* entry = map->l_ld; entry != nullptr && entry->d_tag != DT_NULL; ++entry) {
-    if (entry->d_tag == DT_STRTAB) strings = entry->d_un.d_ptr;
-    if (entry->d_tag != DT_SONAME) continue;
-    has_name = true;
-    offset = entry->d_un.d_val;
-  }
-  if (strings < module.start) strings += map->l_addr;
-  uintptr_t name = strings + offset;
-  bool is_inside = strings >= module.start && name >= strings && name < module.end;
-  return has_name && is_inside ? reinterpret_cast<const char*>(name) : nullptr;
-}
-
-}  // namespace
 
 bool module_name(const Module& module, char* name, size_t capacity) {
   const auto* map = static_cast<const link_map*>(module.id);
@@ -172,12 +165,7 @@ bool module_name(const Module& module, char* name, size_t capacity) {
     program_name(name, capacity);
     return true;
   }
-  const char* whole = soname_of(module, map);
-  if (whole == nullptr || *whole == 0) whole = map->l_name;
-  const char* slash = strrchr(whole, '/');
-  TextWriter out(name, capacity - 1);
-  out.put(slash == nullptr ? whole : slash + 1);
-  name[out.used()] = 0;
+  library_name(module, map->l_ld, map->l_addr, map->l_name, name, capacity);
   return false;
 }
 
@@ -193,6 +181,35 @@ uintptr_t module_bias(const Module& module) {
 
 uintptr_t main_stack_top() {
   return &__libc_stack_end == nullptr ? 0 : core::address(__libc_stack_end);
+}
+
+namespace {
+
+// The thread that holds the streams' lock for a fork; written by who holds it.
+constinit std::atomic<void*> g_streams_holder{nullptr};
+
+bool stop_holding_streams() {
+  if (g_streams_holder.load(std::memory_order_relaxed) != __builtin_thread_pointer()) return false;
+  g_streams_holder.store(nullptr, std::memory_order_relaxed);
+  return true;
+}
+
+}  // namespace
+
+void hold_streams() {
+  if (&_IO_list_lock == nullptr || &__libc_single_threaded == nullptr) return;
+  if (__libc_single_threaded != 0) return;
+  _IO_list_lock();
+  g_streams_holder.store(__builtin_thread_pointer(), std::memory_order_relaxed);
+}
+
+void let_go_of_streams() {
+  if (stop_holding_streams()) _IO_list_unlock();
+}
+
+void reset_streams() {
+  // libc's fork does so too, but only if it knew of more than one thread.
+  if (stop_holding_streams()) _IO_list_resetlock();
 }
 
 namespace {
@@ -213,6 +230,11 @@ size_t libc_held_bytes() {
   if (g_mallinfo2 == nullptr) return 0;
   struct mallinfo2 info = g_mallinfo2();
   return info.arena + info.hblkhd;
+}
+
+const char* error_text(int error) {
+  const char* text = strerrordesc_np(error);
+  return text != nullptr ? text : "unknown error";
 }
 
 }  // namespace tally::core::os

@@ -4,7 +4,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
+#include "base/preempt.h"
+#include "base/processor.h"
 #include "os/os.h"
 
 namespace tally::core {
@@ -12,6 +15,7 @@ namespace tally::core {
 class Lock {
  public:
   void acquire() {
+    at_point("lock: to be taken");
     if (!try_acquire()) acquire_slow();
   }
   bool try_acquire() {
@@ -23,6 +27,7 @@ class Lock {
     if ((word_.exchange(0, std::memory_order_release) & kContended) != 0) {
       os::futex_wake_one(futex());
     }
+    at_point("lock: opened");
   }
   // While a fork is prepared one thread holds every lock, and other libraries' handlers may
   // allocate on it: its acquire and release have nothing to do.
@@ -30,17 +35,32 @@ class Lock {
   bool held_by_me() const { return (word_.load(std::memory_order_relaxed) & ~kContended) == me(); }
 
   // Around fork. A lock that this thread holds already (fork in a signal handler that interrupted
-  // us) stays as it is: the child too returns into the interrupted step, and ends it.
-  void acquire_for_fork() {
-    bool held = held_by_me();
-    if (!held) acquire();
-    was_held_ = held;
+  // us) stays as it is: the child too returns into the interrupted step, and ends it. False: as
+  // long as another thread had it, give_up() was asked every millisecond, and said so.
+  template <class GiveUp>
+  bool acquire_for_fork(GiveUp give_up) {
+    if (held_by_me()) {
+      was_held_ = true;
+      return true;
+    }
+    if (try_acquire()) return true;
+    uint32_t word;
+    while (!acquire_or_announce(&word)) {
+      if (give_up()) return false;
+      os::futex_wait_ms(futex(), word, 1);
+    }
+    return true;
   }
   void release_after_fork() {
-    if (!was_held_) release();
+    if (!held_by_me()) return;
+    if (!std::exchange(was_held_, false)) release();
   }
-  // In the child, where who waited no longer exists.
-  void reset_after_fork() { word_.store(was_held_ ? me() : 0, std::memory_order_relaxed); }
+  // In the child, where who waited no longer exists, nor who else held it.
+  void reset_after_fork() {
+    bool is_mine = held_by_me() && was_held_;
+    was_held_ = false;
+    word_.store(is_mine ? me() : 0, std::memory_order_relaxed);
+  }
 
   static bool all_held_by_me() { return all_holder_.load(std::memory_order_relaxed) == me(); }
 
@@ -59,22 +79,31 @@ class Lock {
     if (all_held_by_me()) return;
     for (int i = 0; i < 64; ++i) {
       if (word_.load(std::memory_order_relaxed) == 0 && try_acquire()) return;
-      os::cpu_relax();
+      processor::relax();
     }
+    uint32_t word;
+    while (!acquire_or_announce(&word)) os::futex_wait(futex(), word);
+  }
+
+  // Takes it, or leaves word that somebody will be asleep, and tells it.
+  bool acquire_or_announce(uint32_t* asleep) {
     for (;;) {
       uintptr_t word = word_.load(std::memory_order_relaxed);
       if (word == 0) {
         // Others may be asleep still, so this holder is to wake one.
-        if (word_.compare_exchange_weak(word, me() | kContended, std::memory_order_acquire)) return;
+        if (word_.compare_exchange_weak(word, me() | kContended, std::memory_order_acquire)) {
+          return true;
+        }
       } else if ((word & kContended) != 0 ||
                  word_.compare_exchange_weak(word, word | kContended, std::memory_order_relaxed)) {
-        os::futex_wait(futex(), static_cast<uint32_t>(word | kContended));
+        *asleep = static_cast<uint32_t>(word | kContended);
+        return false;
       }
     }
   }
 
   std::atomic<uintptr_t> word_{0};
-  bool was_held_ = false;
+  bool was_held_ = false;  // before a fork: its holder, while it forks
   static inline constinit std::atomic<uintptr_t> all_holder_{0};
 };
 

@@ -92,7 +92,8 @@ bool write_all(int fd, const char* text, size_t length);
 // or nothing. `write` gets a descriptor and `arg`. False if any step failed: `path` is then as
 // before. A device, a FIFO, and a link that the user or root made are written into instead.
 bool replace_file(const char* path, bool (*write)(int fd, void* arg), void* arg);
-// Adds to the end of a file, which is made if need be. False: it could not.
+// Adds to the end of a file, which is made if need be. A link is followed if the user or root made
+// it. False: it could not.
 bool append_file(const char* path, const char* text, size_t length);
 // Another descriptor for the same file, out of the program's way; -1 if there is none.
 int keep_descriptor(int fd);
@@ -105,7 +106,6 @@ struct FileId {
 };
 FileId file_id(int fd);
 int last_error();  // of the last failed write_all, replace_file or on_signal on this thread
-const char* error_text(int error);
 
 // The whole of a file, ended by 0: its length, or -errno; what does not fit is EFBIG.
 long read_file(const char* path, char* text, size_t capacity);
@@ -118,7 +118,6 @@ void futex_wake_one(std::atomic<uint32_t>* word);
 void futex_wait_ms(std::atomic<uint32_t>* word, uint32_t expected, uint32_t ms);
 void futex_wake_all(std::atomic<uint32_t>* word);
 void sleep_ms(uint32_t ms);
-void cpu_relax();
 // Of the running thread as the kernel has it, ended and filled up by 0.
 inline constexpr size_t kThreadNameBytes = 16;
 void thread_name(char (&name)[kThreadNameBytes]);

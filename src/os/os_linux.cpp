@@ -1,15 +1,15 @@
-// os.h for Linux with glibc. Memory, time and files go by raw system calls: other preload libraries
+// os.h for Linux. Memory, time and files go by raw system calls: other preload libraries
 // interpose libc's wrappers and may allocate in them, and a raw call leaves errno alone.
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
-#include <linux/prctl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/uio.h>
@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/options.h"
+#include "base/processor.h"
 #include "base/text.h"
 #include "os/os.h"
 #include "os/system_call.h"
@@ -26,17 +27,11 @@
 namespace tally::core::os {
 namespace {
 
-// 0: there is none.
-uint64_t cycle_count() {
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc();
-#else
-  return 0;
-#endif
-}
-
 constexpr int kReadWrite = PROT_READ | PROT_WRITE;
 constexpr int kPrivate = MAP_PRIVATE | MAP_ANONYMOUS;
+
+// <linux/futex.h>, which a C library need not bring: operations on words of one process.
+constexpr int kFutexWait = 0 | 128, kFutexWake = 1 | 128;
 
 void* map_anywhere(size_t bytes, int protection) {
   int flags = kPrivate | (protection == PROT_NONE ? MAP_NORESERVE : 0);
@@ -78,14 +73,19 @@ bool look_at(int folder, const char* path, int flags, struct stat* found) {
   return !failed(system_call(__NR_newfstatat, folder, as_long(path), as_long(found), flags));
 }
 
+// A link of somebody else's may lead us to a third one's file.
+bool is_trusted_link(const struct stat& link) {
+  return link.st_uid == 0 || link.st_uid == static_cast<uid_t>(system_call(__NR_geteuid));
+}
+
 // How to open what stands at `path` to write into it; 0 if it is to be replaced, as a regular file
-// is, and a link by which somebody else may lead us to a third one's file.
+// is, and a link that is not to be trusted.
 TALLY_NOINLINE int flags_to_write_into(const char* path) {
   struct stat there;
   if (!look_at(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &there) || S_ISREG(there.st_mode)) return 0;
   constexpr int kFlags = O_WRONLY | O_NOCTTY | O_NONBLOCK;  // a FIFO without a reader: an error
   if (!S_ISLNK(there.st_mode)) return kFlags | O_NOFOLLOW;
-  if (there.st_uid != 0 && there.st_uid != static_cast<uid_t>(system_call(__NR_geteuid))) return 0;
+  if (!is_trusted_link(there)) return 0;
   // /dev/stderr and its like lead to what the program writes too.
   bool is_shared = strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0;
   return kFlags | (is_shared ? O_APPEND : O_CREAT | O_TRUNC);
@@ -349,13 +349,12 @@ uint64_t now_ns(Clock clock) {
 uint64_t now_ms() {
   // A system call costs more than many a caller's work, so the time is good for as long as the
   // processor's counter has hardly moved: well under a millisecond.
-  constexpr uint64_t kGoodFor = 1 << 19;
   static constinit std::atomic<uint64_t> last_count{0}, last_ms{0};
-  uint64_t count = cycle_count();
-  if (count != 0 && count - last_count.load(std::memory_order_acquire) < kGoodFor) {
+  uint64_t count = processor::ticks();
+  if (count - last_count.load(std::memory_order_acquire) < processor::few_ticks()) {
     return last_ms.load(std::memory_order_relaxed);
   }
-  timespec now;
+  timespec now = {};
   system_call(__NR_clock_gettime, CLOCK_MONOTONIC_COARSE, as_long(&now));
   uint64_t ms =
       static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
@@ -399,7 +398,7 @@ uint64_t random_word() {
   const auto* drawn = reinterpret_cast<const char*>(getauxval(AT_RANDOM));
   static constinit std::atomic<uint64_t> count{0};
   if (drawn != nullptr) memcpy(&word, drawn + 8, sizeof word);
-  word ^= address(&word) ^ cycle_count() ^ now_ns(Clock::kUptime);
+  word ^= address(&word) ^ processor::ticks() ^ now_ns(Clock::kUptime);
   word += count.fetch_add(1, std::memory_order_relaxed) * 0x9e3779b97f4a7c15;
   word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9;
   return (word ^ word >> 27) * 0x94d049bb133111eb;
@@ -503,30 +502,31 @@ FileId file_id(int fd) {
 int last_error() { return t_last_error; }
 
 bool append_file(const char* path, const char* text, size_t length) {
-  long fd = open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0600);
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK;
+  long fd = open_file(path, kFlags | O_NOFOLLOW, 0600);
+  struct stat there;
+  if (fd == -ELOOP && look_at(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &there) &&
+      is_trusted_link(there)) {
+    fd = open_file(path, kFlags, 0600);
+  }
   if (failed(fd)) return fail(fd);
   bool ok = write_all(static_cast<int>(fd), text, length);
   close_file(fd);
   return ok;
 }
 
-const char* error_text(int error) {
-  const char* text = strerrordesc_np(error);
-  return text != nullptr ? text : "unknown error";
-}
-
 void futex_wait(std::atomic<uint32_t>* word, uint32_t expected) {
-  system_call(__NR_futex, as_long(word), FUTEX_WAIT_PRIVATE, expected, 0);
+  system_call(__NR_futex, as_long(word), kFutexWait, expected, 0);
 }
 void futex_wake_one(std::atomic<uint32_t>* word) {
-  system_call(__NR_futex, as_long(word), FUTEX_WAKE_PRIVATE, 1);
+  system_call(__NR_futex, as_long(word), kFutexWake, 1);
 }
 void futex_wait_ms(std::atomic<uint32_t>* word, uint32_t expected, uint32_t ms) {
   timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
-  system_call(__NR_futex, as_long(word), FUTEX_WAIT_PRIVATE, expected, as_long(&time));
+  system_call(__NR_futex, as_long(word), kFutexWait, expected, as_long(&time));
 }
 void futex_wake_all(std::atomic<uint32_t>* word) {
-  system_call(__NR_futex, as_long(word), FUTEX_WAKE_PRIVATE, INT32_MAX);
+  system_call(__NR_futex, as_long(word), kFutexWake, INT32_MAX);
 }
 void sleep_ms(uint32_t ms) {
   std::atomic<uint32_t> nothing{0};
@@ -538,14 +538,6 @@ void thread_name(char (&name)[kThreadNameBytes]) {
   system_call(__NR_prctl, PR_GET_NAME, as_long(name));
   size_t length = strnlen(name, sizeof name - 1);
   memset(name + length, 0, sizeof name - length);
-}
-
-void cpu_relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#else
-  asm volatile("yield");
-#endif
 }
 
 namespace {

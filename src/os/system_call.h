@@ -1,13 +1,14 @@
 // Raw system calls, for the files of this folder that are Linux's alone.
 #pragma once
 
-#include <asm/unistd.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include <cstdint>
 
 #include "base/math.h"
+#include "base/processor.h"
 
 namespace tally::core::os {
 
@@ -24,7 +25,7 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
                : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
                : "rcx", "r11", "memory");
   return result;
-#elif defined(__aarch64__)
+#else
   register long x8 asm("x8") = number;
   register long x0 asm("x0") = a;
   register long x1 asm("x1") = b;
@@ -37,8 +38,6 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
                : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
                : "memory");
   return x0;
-#else
-#error "Tally runs on x86-64 and aarch64"
 #endif
 }
 

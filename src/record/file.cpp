@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "os/file.h"
+#include "os/libc.h"
 
 namespace tally::record {
 
@@ -215,13 +216,15 @@ bool File::find_again() {
   return true;
 }
 
-void File::remove() {
+void File::unlink() const {
   int folder_fd;
-  {
-    Descriptor file(open_again(&folder_fd));
-    Descriptor folder(folder_fd);
-    if (leads_there(file.get())) os::remove_file(folder_fd, name_);
-  }
+  Descriptor file(open_again(&folder_fd));
+  Descriptor folder(folder_fd);
+  if (leads_there(file.get())) os::remove_file(folder_fd, name_);
+}
+
+void File::remove() {
+  unlink();
   leave();
 }
 

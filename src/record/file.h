@@ -36,6 +36,8 @@ class File {
   // child still its parent's, as the lock is the description's.
   void remove();
   void leave();
+  // Of both the first half: nobody finds it any more, and who writes to it may go on.
+  void unlink() const;
 
  private:
   bool leads_there(int fd) const;

@@ -223,6 +223,7 @@ struct Event {
 };
 
 enum class RequestKind : uint32_t {
+  kNone = 0,      // withdrawn: there is nothing to do, but its number is used
   kSetLimit = 1,  // as tally_limit_set; the tag is made if there is none
   kTrim = 2,      // as tally_trim
 };

@@ -103,7 +103,8 @@ bool ProfileWriter::pack() {
   head->mark_time = wall(profile.totals().marked_at);
   head->cut = static_cast<uint32_t>(totals.cut);
   head->call_count = profile.call_count();
-  head->module_count = static_cast<uint32_t>(core::modules::count());
+  // Their paths lie in memory that comes with the first call.
+  head->module_count = head->call_count == 0 ? 0 : static_cast<uint32_t>(core::modules::count());
   head->site_count = pack_sites();
   head->sample_count = pack_samples(head->site_count);
   head->bytes =
@@ -146,6 +147,7 @@ int ProfileWriter::write(const File& file) {
   return error;
 }
 
+// Model: tests/model/record_model.cpp.
 int ProfileWriter::write_packed(const File& file) {
   auto* head = reinterpret_cast<ProfileHead*>(memory_->rows);
   int error = write_modules(file, head->module_count);

@@ -32,6 +32,7 @@ bool serve(const Request& request, uint64_t last, Reply* reply) {
   if (sequence <= last || request.seal.checksum != seal_of(&request, sizeof request, sequence)) {
     return false;
   }
+  if (request.kind == RequestKind::kNone) return false;
   *reply = {};
   switch (request.kind) {
     case RequestKind::kSetLimit:

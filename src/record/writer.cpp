@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "memory/meta.h"
 #include "os/file.h"
+#include "os/libc.h"
 #include "record/file.h"
 #include "record/frame.h"
 #include "record/profile.h"
@@ -138,6 +139,7 @@ void add_pages(const core::Pages& pages, Ledger* ledger) {
   ledger->in_slabs += pages.ends;
 }
 
+// Model, of publication, the turn and requests: tests/model/record_model.cpp.
 int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, uint64_t begun,
                 bool is_last, Point* point) {
   FrameHead* head = frame();
@@ -210,6 +212,8 @@ const char* path() { return g_file.path(); }
 
 int publish(bool is_last) {
   int error = write_all(is_last);
+  // A signal handler may have forked in the middle of it: then the file is the parent's.
+  if (error != 0 && !g_file.is_ours()) return ESTALE;
   if (error == ESTALE && g_file.find_again()) error = write_all(is_last);
   if (error == ESTALE) {
     g_file.leave();
@@ -234,6 +238,9 @@ bool serve_request() {
 }
 
 void finish(bool keep) { keep ? g_file.leave() : g_file.remove(); }
+void finish_beside(bool keep) {
+  if (!keep) g_file.unlink();
+}
 void leave_to_parent() { g_file.leave(); }
 
 void write_event(EventKind kind, const core::Tag& tag, uint64_t asked, uint64_t left_out) {

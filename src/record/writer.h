@@ -34,6 +34,9 @@ bool serve_request();
 
 // The end: the file is removed, or left as a dead process's.
 void finish(bool keep);
+// Likewise while another thread may be publishing: it keeps its descriptor, as the number could be
+// another file's before it writes.
+void finish_beside(bool keep);
 // In a forked child: it has no record.
 void leave_to_parent();
 

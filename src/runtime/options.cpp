@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <initializer_list>
+
 #include "backend/backend.h"
 #include "base/config.h"
 #include "base/math.h"

@@ -13,14 +13,25 @@ namespace {
 
 constinit bool g_has_complained = false;
 
+// The terminal is not ours to control: without ASCII's control characters, and Latin-1's in UTF-8.
+void put_harmless(TextWriter& out, Text what) {
+  size_t length = min_of(what.length, 200);
+  auto byte = [what](size_t i) { return static_cast<unsigned char>(what.start[i]); };
+  // Not cut within a character.
+  while (length < what.length && length != 0 && (byte(length) & 0xc0) == 0x80) --length;
+  for (size_t i = 0; i < length; ++i) {
+    bool is_latin = byte(i) == 0xc2 && i + 1 < length && byte(i + 1) >= 0x80 && byte(i + 1) < 0xa0;
+    bool is_control = is_latin || byte(i) < 0x20 || byte(i) == 0x7f;
+    out.put(is_control ? '?' : what.start[i]);
+    if (is_latin) ++i;
+  }
+}
+
 void write_line(const char* prefix, Text what, const char* before, const char* reason) {
   char buffer[768];
   TextWriter out(buffer, sizeof buffer - 1);
   out.put("tally: ").put(prefix);
-  for (size_t i = 0; i < min_of(what.length, 200); ++i) {
-    auto c = static_cast<unsigned char>(what.start[i]);
-    out.put(c < 0x20 || c == 0x7f ? '?' : what.start[i]);  // the terminal is not ours to control
-  }
+  put_harmless(out, what);
   out.put(": ").put(before).put(reason);
   size_t length = out.used();
   buffer[length++] = '\n';

@@ -11,6 +11,7 @@
 #include "heap/purge.h"
 #include "memory/meta.h"
 #include "os/file.h"
+#include "os/libc.h"
 #include "os/lock.h"
 #include "record/writer.h"
 #include "runtime/report.h"
@@ -135,6 +136,7 @@ uint64_t due_here(bool is_ours) {
   return is_ours || g_thread.load(std::memory_order_relaxed) == 0 ? due : due + interval();
 }
 
+// Model: tests/model/record_model.cpp.
 void step(uint64_t now, bool is_ours) {
   // Not in a vfork's child or behind libc's back, where all this is the parent's, or a copy; nor in
   // the middle of a fork, or of a backend's call.
@@ -147,7 +149,8 @@ void step(uint64_t now, bool is_ours) {
   }
   const bool in_time = now >= due_here(is_ours);
   if (ok && (in_time || has_grown(now))) ok = publish(in_time);
-  if (!ok) g_is_on.store(false, std::memory_order_relaxed);
+  // Unless this is the child by now of a signal handler's fork, which is yet to begin.
+  if (!ok && !g_is_to_start) g_is_on.store(false, std::memory_order_relaxed);
   g_turn.release();
 }
 
@@ -216,12 +219,14 @@ void end_record() {
   }
   int error = is_mine && !g_is_to_start ? record::publish(true) : 0;
   if (error != 0 && error != ESTALE) complain_of_write(error);
-  if (error == 0 && !g_is_to_start) record::finish(options.record == Record::kKeep);
+  if (error != 0 || g_is_to_start) return;
+  const bool keep = options.record == Record::kKeep;
+  is_mine ? record::finish(keep) : record::finish_beside(keep);
 }
 
 void let_go_of_record() {
+  record::leave_to_parent();  // of one that is just being ended too
   if (!g_is_on.load(std::memory_order_relaxed)) return;
-  record::leave_to_parent();
   g_turn.reset_after_fork();
   g_pid = os::process_id();
   g_thread.store(0, std::memory_order_relaxed);

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/options.h"
 #include "base/text.h"
+#include "os/libc.h"
 #include "os/os.h"
 #include "stats/render.h"
 

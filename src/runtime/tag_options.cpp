@@ -6,6 +6,7 @@
 #include "base/options.h"
 #include "base/text.h"
 #include "heap/callers.h"
+#include "os/libc.h"
 #include "os/os.h"
 #include "runtime/limit_options.h"
 #include "tag/rule.h"

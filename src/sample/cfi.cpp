@@ -4,9 +4,12 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "base/processor.h"
 
 namespace tally::core::cfi {
 namespace {
+
+using processor::kFramePointer, processor::kReturnAddress, processor::kStackPointer;
 
 // Encodings of pointers: a format, and what it is relative to.
 constexpr uint8_t kAbsolute = 0x00, kUnsigned4 = 0x03, kUnsigned8 = 0x04, kSigned4 = 0x0b,

@@ -8,17 +8,6 @@
 
 namespace tally::core::cfi {
 
-// Registers as DWARF numbers them.
-#if defined(__x86_64__)
-inline constexpr unsigned kFramePointer = 6;
-inline constexpr unsigned kStackPointer = 7;
-inline constexpr unsigned kReturnAddress = 16;
-#else
-inline constexpr unsigned kFramePointer = 29;
-inline constexpr unsigned kStackPointer = 31;
-inline constexpr unsigned kReturnAddress = 30;
-#endif
-
 enum class Kind : unsigned {
   kNone,    // the table says nothing, or what a Row cannot hold
   kEnd,     // there is no caller

@@ -116,18 +116,8 @@ void find_build_id(Entry* entry) {
 
 size_t bytes_of(size_t path_bytes) { return sizeof(Entry) + path_bytes + 1; }
 
-Entry* make(const os::Module& module, uint64_t fingerprint) {
-  // Not on the stack, which may be small. Two threads at once write the same there.
-  static constinit char executable[4096] = "";
-  const char* path = os::module_path(module);
-  const bool is_program = *path == 0;
-  if (is_program) {
-    os::program_path(executable, sizeof executable);
-    path = executable;
-  }
+Entry* make_at(const char* path, const os::Module& module, uint64_t fingerprint) {
   const size_t path_bytes = strlen(path);
-  // A signal handler that came in between must not wait for who it interrupted.
-  if (meta::lock.held_by_me()) return nullptr;
   auto* entry = static_cast<Entry*>(meta::allocate(bytes_of(path_bytes)));
   if (entry == nullptr) return nullptr;
   entry->start = module.start;
@@ -135,10 +125,26 @@ Entry* make(const os::Module& module, uint64_t fingerprint) {
   entry->unwinding = module.unwinding;
   entry->fingerprint = fingerprint;
   entry->bias = os::module_bias(module);
-  entry->is_program = is_program ? 1 : 0;
   entry->path_bytes = static_cast<uint32_t>(path_bytes);
   memcpy(entry->path, path, path_bytes + 1);
   find_build_id(entry);
+  return entry;
+}
+
+Entry* make(const os::Module& module, uint64_t fingerprint) {
+  constexpr size_t kPathMost = 4096;
+  // A signal handler that came in between must not wait for who it interrupted.
+  if (meta::lock.held_by_me()) return nullptr;
+  const char* path = os::module_path(module);
+  if (*path != 0) return make_at(path, module, fingerprint);
+  // The program's own. Not on the stack, which may be small, nor where another thread does the
+  // same.
+  auto* executable = static_cast<char*>(meta::allocate(kPathMost));
+  if (executable == nullptr) return nullptr;
+  os::program_path(executable, kPathMost);
+  Entry* entry = make_at(executable, module, fingerprint);
+  if (entry != nullptr) entry->is_program = 1;
+  meta::release(executable, kPathMost);
   return entry;
 }
 

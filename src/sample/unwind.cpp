@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/processor.h"
 #include "os/libc.h"
 #include "os/lock.h"
 #include "os/os.h"
@@ -14,6 +15,7 @@ namespace tally::core {
 namespace {
 
 using cfi::Row;
+using processor::Registers;
 
 // ---- What is known of addresses of code.
 
@@ -142,24 +144,6 @@ bool Stack::read(uintptr_t at, uintptr_t* word) {
 
 // ---- The walk.
 
-// Without the signature that a return address may carry.
-uintptr_t without_signature(uintptr_t code) {
-#if defined(__aarch64__)
-  register uintptr_t x30 asm("x30") = code;
-  asm("hint #7" : "+r"(x30));  // xpaclri
-  return x30;
-#else
-  return code;
-#endif
-}
-
-// As the frame has it that is to be left.
-struct Registers {
-  uintptr_t code;  // of the instruction that it is in
-  uintptr_t sp;
-  uintptr_t fp;
-};
-
 class Walk {
  public:
   explicit Walk(const Registers& at) : at_(at) {
@@ -179,7 +163,7 @@ class Walk {
   bool step_by(const Row& row);
   bool step_by_frame_pointer();
 
-  Registers at_;
+  Registers at_;  // as the frame has them that is to be left
   Stack stack_;
   os::Module module_;  // the last that was found: callers are often in the same
   uint32_t last_index_ = modules::kNone;
@@ -228,7 +212,7 @@ bool Walk::step_by(const Row& row) {
   };
   if (!stack_.read(place(row.ra_by_base, row.ra), &code)) return false;
   if (row.has_fp && !stack_.read(place(row.fp_by_base, row.fp), &fp)) return false;
-  code = without_signature(code);
+  code = processor::without_signature(code);
   if (code == 0) return false;
   if (row.kind == cfi::Kind::kSignal) {
     // Who was interrupted may have run on another stack, and wrong.
@@ -251,22 +235,10 @@ bool Walk::step_by_frame_pointer() {
   return is_plausible && step_by(cfi::kByFramePointer);
 }
 
-// Here, within the function that has it inlined.
-__attribute__((always_inline)) inline Registers here() {
-  Registers at;
-#if defined(__x86_64__)
-  asm volatile("lea 0(%%rip), %0; mov %%rsp, %1; mov %%rbp, %2"
-               : "=r"(at.code), "=&r"(at.sp), "=&r"(at.fp));
-#else
-  asm volatile("adr %0, .; mov %1, sp; mov %2, x29" : "=&r"(at.code), "=&r"(at.sp), "=&r"(at.fp));
-#endif
-  return at;
-}
-
 }  // namespace
 
 TALLY_NOINLINE size_t unwind(StackFrame* frames, size_t most) {
-  Walk walk(here());
+  Walk walk(processor::here());
   const uint32_t own = walk.module();
   bool is_leading = own != modules::kNone && modules::at(own).is_program == 0;
   size_t count = 0, certain = 0;

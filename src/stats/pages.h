@@ -34,7 +34,7 @@ class Stretches {
 // 256 such windows one in so many is looked at, and the rest is taken to be like them.
 struct Pages {
   uint64_t untouched;  // of large blocks in use: not resident
-  uint64_t dirty;      // free runs: resident
+  uint64_t dirty;      // free runs, and what slabs have not come to: resident
   uint64_t kept;       // freed spans: resident
   uint64_t ends;       // behind large blocks, where their slots or mappings go on: resident
 };

@@ -2,8 +2,11 @@
 
 #include <errno.h>
 
+#include <initializer_list>
+
 #include "base/math.h"
 #include "base/options.h"
+#include "base/preempt.h"
 #include "memory/meta.h"
 #include "os/os.h"
 #include "tag/tag.h"
@@ -47,8 +50,9 @@ void change_level(Limit& limit, Pressure level) {
   limit.level.store(level, std::memory_order_relaxed);
 }
 
-// The level, and what is to be looked at next, follow what is held. Lock held. Who changes that
-// meanwhile either sees the new bounds, or is seen by the second look.
+// Model, with those who are told: tests/model/limit_model.cpp. The level, and what is to be looked
+// at next, follow what is held. Lock held. Who changes that meanwhile either sees the new bounds,
+// or is seen by the second look.
 void follow(Tag* tag) {
   Limit& limit = tag->limit;
   Pressure level;
@@ -64,6 +68,7 @@ void follow(Tag* tag) {
     bool is_short = level == Pressure::kHard || limit.is_short.load(std::memory_order_relaxed);
     bool may_rise = level == Pressure::kNormal || limit.has_late;
     limit.alarm.store(may_rise ? soft : Account::kNoLimit, std::memory_order_seq_cst);
+    at_point("limit: one bound set");
     limit.calm.store(is_short                     ? calm_below(hard)
                      : level == Pressure::kNormal ? 0
                                                   : calm_below(soft),

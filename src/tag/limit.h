@@ -35,7 +35,8 @@ struct Listener {
 };
 
 // What the policy makes of a refusal that nothing helped against.
-struct Policy {
+// Aligned as its atomic is: clang would else call libatomic for it.
+struct alignas(8) Policy {
   enum Kind : uint8_t { kFail, kWait, kAbort };
   Kind kind = kFail;
   uint32_t wait_ms = 0;

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "base/preempt.h"
 #include "memory/meta.h"
 #include "tally/tally.h"
 
@@ -100,11 +101,16 @@ void leave(Tag* tag) {
   g_leaving = tag;
 }
 
-// Ids of retired tags that have become empty are free again. Looks at a few each time; those it
-// looked at in vain have their turn when all others had theirs.
+// Model: tests/model/tag_model.cpp. Ids of retired tags that have become empty are free again.
+// Looks at a few each time; those it looked at in vain have their turn when all others had theirs.
 void reap_retired(int most) {
-  if (g_retired == nullptr) std::swap(g_retired, g_still_held);
-  for (int i = 0; g_retired != nullptr && i < most; ++i) {
+  bool is_second_turn = false;
+  for (int i = 0; i < most; ++i) {
+    if (g_retired == nullptr) {
+      if (is_second_turn || g_still_held == nullptr) break;
+      std::swap(g_retired, g_still_held);
+      is_second_turn = true;
+    }
     Tag* tag = g_retired;
     g_retired = tag->next_retired;
     if (nothing_left(tag)) {
@@ -139,9 +145,7 @@ bool unlist(Tag** list, const Tag* tag) {
 // An id and a descriptor, its counters at zero; nullptr and an errno.
 Tag* unused_tag(int* error) {
   if (g_unused == nullptr && tag_limit() == kMaxTags) {
-    // The whole of both lists.
-    reap_retired(kMaxTags);
-    reap_retired(kMaxTags);
+    reap_retired(2 * kMaxTags);  // the whole of both lists
   }
   Tag* tag = g_unused;
   if (tag != nullptr) {
@@ -257,6 +261,7 @@ bool refuse(Tag* tag) {
 
 void give_back(Tag* tag, size_t bytes) {
   uint64_t left = tag->account().give(bytes);
+  at_point("charge: given back");
   if (bytes != 0) tag->limit.forget_failures();
   if (left < tag->limit.calm.load(std::memory_order_seq_cst)) note_crossing(tag);
   if (tag->limit.waiters.load(std::memory_order_relaxed) != 0) {
@@ -275,6 +280,7 @@ bool Tag::reserve(size_t bytes) {
     give_back(this, bytes);
     return false;
   }
+  at_point("charge: taken");
   account().note_peak(held);
   limit.forget_failures();
   if (held > limit.alarm.load(std::memory_order_seq_cst)) note_crossing(this);

@@ -47,7 +47,9 @@ TEST(PosixMemalign, TooMuchIsRefusedAndThePointerLeftAlone) {
   int here = 0;
   for (size_t alignment : {8ul, 16ul, 4096ul, 1ul << 30}) {
     void* p = &here;
+    errno = 0;
     EXPECT_EQ(posix_memalign(&p, alignment, opaque(SIZE_MAX - 64)), ENOMEM) << alignment;
+    EXPECT_EQ(errno, ENOMEM) << alignment;  // as glibc leaves it
     EXPECT_EQ(posix_memalign(&p, alignment, opaque(PTRDIFF_MAX)), ENOMEM) << alignment;
     EXPECT_EQ(p, &here);
   }
@@ -117,6 +119,12 @@ TEST(Memalign, OddAlignmentIsRoundedUpAsGlibcDoes) {
       free(blocks[i]);
     }
   }
+}
+
+TEST(Memalign, TheHighestPowerOfTwoIsTooMuchAndNotWrong) {
+  errno = 0;
+  EXPECT_EQ(memalign(opaque(size_t{1} << 63), 16), nullptr);
+  EXPECT_EQ(errno, ENOMEM);
 }
 
 TEST(Memalign, AlignmentThatNoPowerOfTwoReachesIsRefused) {

@@ -43,6 +43,8 @@ size_t use_arena(tally::Tag tag, size_t bytes) {
   if (!arena) return 0;
   const tally::Arena::Scope scope(arena);
   std::pmr::memory_resource& resource = arena;
-  if (resource.allocate(bytes) == nullptr || arena.alloc(bytes, 64) == nullptr) return 0;
+  void* block = resource.allocate(bytes);
+  resource.deallocate(block, bytes);
+  if (arena.alloc(bytes, 64) == nullptr) return 0;
   return *arena.make<size_t>(arena.stats().used_bytes);
 }

@@ -1,6 +1,7 @@
 // 180 MB in blocks of 1,000 bytes, allocated by four threads and freed by others, go back to the
 // system: at once by malloc_trim, or "decay" by and by, as TALLY_PURGE_MS says, while the program
-// does other things. "idle": most of what a program with a peak frees is back with its last free.
+// does other things, or "thread" by the recorder's thread while it does nothing. "idle": most of
+// what a program with a peak frees is back with its last free.
 #include <unistd.h>
 
 #include "threads.hpp"
@@ -92,11 +93,17 @@ int main(int argc, char** argv) {
   free_memory(&stop);
   if (argc > 1 && strcmp(argv[1], "decay") == 0) {
     // Any thread that passes by on its own business does it.
-    for (int i = 0; i < 300 && rss_bytes() > before + (10 << 20); i++) {
-      exercise(2, 500);
+    for (int i = 0; i < 6000 && rss_bytes() > before + 5'000'000; i++) {
+      free(malloc(opaque(static_cast<size_t>(i % 50 * 40))));
       usleep(10000);
     }
-    CHECK_OP(rss_bytes(), <, before + (10 << 20));
+    CHECK_OP(rss_bytes(), <, before + 5'000'000);
+    return 0;
+  }
+  if (argc > 1 && strcmp(argv[1], "thread") == 0) {
+    // The recorder's does, and this program sleeps.
+    for (int i = 0; i < 6000 && rss_bytes() > before + 5'000'000; i++) usleep(10000);
+    CHECK_OP(rss_bytes(), <, before + 5'000'000);
     return 0;
   }
   malloc_trim(0);

@@ -1,13 +1,14 @@
-// A sandbox that refuses what an allocator can do without: madvise, mremap, mprotect, membarrier,
-// getcpu, and last munmap and openat. Memory may stay, but the program goes on, and free keeps
-// errno. One that refuses the handler of the dump signal is told of.
+// A sandbox that refuses what an allocator can do without: madvise, mremap, membarrier, getcpu,
+// openat, getrandom, mprotect, munmap. Memory may stay, but the program goes on, and free keeps
+// errno. In the end it refuses mmap: what there is goes on, and more is NULL and ENOMEM. One that
+// refuses the handler of the dump signal is told of.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "threads.hpp"
+#include "short_of_memory.hpp"
 
 namespace {
 
@@ -25,7 +26,7 @@ void refuse(int number) {
   }
 }
 
-void work() {
+void work(bool threads) {
   errno = 7777;
   exercise(1);
   void* p = malloc(10 << 20);
@@ -41,6 +42,7 @@ void work() {
   for (void* each : blocks) free(each);
   malloc_trim(0);
   CHECK(errno == 7777);
+  if (!threads) return;
   auto thread_work = [] { exercise(2); };
   Thread thread(thread_work);
   thread.join();
@@ -76,10 +78,27 @@ int main(int argc, char** argv) {
   if (argc > 1) return 0;
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
   refuse_the_dump_signal(argv[0]);
-  for (int number :
-       {SYS_madvise, SYS_mremap, SYS_membarrier, SYS_getcpu, SYS_openat, SYS_sched_getaffinity}) {
+  for (int number : {SYS_madvise, SYS_mremap, SYS_membarrier, SYS_getcpu, SYS_openat,
+                     SYS_sched_getaffinity, SYS_getrandom}) {
     refuse(number);
-    work();
+    work(true);
   }
+  // From here on libc makes no threads.
+  static ShortOfMemory before("/before"), after("/after");
+  for (int number : {SYS_mprotect, SYS_munmap}) {
+    refuse(number);
+    work(false);
+  }
+  before.run(false);
+  refuse(SYS_mmap);
+  after.run(false);
+  void* more[64];
+  int n = 0;
+  for (errno = 0; n < 64 && (more[n] = malloc(100 << 20)) != nullptr;) n++;
+  CHECK(n < 64 && errno == ENOMEM);
+  while (n > 0) free(more[--n]);
+  before.free_all();
+  after.free_all();
+  exercise(3);
   return 0;
 }

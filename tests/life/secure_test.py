@@ -1,5 +1,7 @@
-"""A set-user-id program ignores Tally's options: secure_test.py PROGRAM (statically linked; needs root)."""
+"""A program of raised rights (AT_SECURE) ignores every option of Tally's: secure_test.py PROGRAM (statically linked; needs
+root)."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +9,15 @@ import tempfile
 
 SKIPPED = 77
 NOBODY = 65534
+# What they take is a path, and so nothing is nonsense.
+PATHS = {"dump_path", "log", "report"}
+
+
+def run(program, env):
+    done = subprocess.run([program], env={"PATH": os.environ.get("PATH", ""), **env}, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=60, text=True)
+    assert done.returncode == 0, done
+    return done
 
 
 def main():
@@ -18,26 +29,34 @@ def main():
         program = os.path.join(folder, "secure")
         shutil.copy(sys.argv[1], program)
         os.chown(program, NOBODY, NOBODY)
-        os.chmod(program, 0o4755)
+
+        # All that there are, with what none of them takes; and a report and a record, which would be files.
+        known = re.search(r"\(known: (.*)\)", run(program, {"TALLY_FOO": "1"}).stderr).group(1).split(", ")
+        assert {"backend", "limit", "record", "tags"} <= set(known), known
         report = os.path.join(folder, "report.json")
-        env = {"PATH": os.environ.get("PATH", ""), "TALLY_REPORT": report, "TALLY_FOO": "1", "TALLY_CONF": "bar:1",
-               "TALLY_DUMP_SIGNAL": "nonsense", "TALLY_RECORD": "keep"}
+        nonsense = {f"TALLY_{name.upper()}": "nonsense" for name in known if name not in PATHS}
+        files = {"TALLY_REPORT": report, "TALLY_RECORD": "keep", "TALLY_CONF": "bar:1"}
         records = f"/dev/shm/tally-{NOBODY}"
         shutil.rmtree(records, ignore_errors=True)
         os.chmod(folder, 0o777)  # a report could be written, if the option were heeded
-        run = subprocess.run([program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
-        assert run.returncode == 0, run
-        if run.stdout == b"secure 0\n":
-            print("set-user-id has no effect here (a nosuid mount?)")
-            return SKIPPED
-        assert run.stdout == b"secure 1\n", run
-        assert run.stderr == b"", run.stderr
+
+        os.chmod(program, 0o4755)
+        for env in [{**nonsense, "TALLY_FOO": "1"}, files]:
+            done = run(program, env)
+            if done.stdout == "secure 0\n":
+                print("set-user-id has no effect here (a nosuid mount?)")
+                return SKIPPED
+            assert done.stdout == "secure 1\n", done
+            assert done.stderr == "", done.stderr
         assert not os.path.exists(report), "TALLY_REPORT was heeded"
         assert not os.path.exists(records), "TALLY_RECORD was heeded"
+
         # The same program without the bit hears them, so that silence above means something.
         os.chmod(program, 0o755)
-        run = subprocess.run([program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
-        assert b"TALLY_FOO" in run.stderr, run
+        said = run(program, nonsense).stderr
+        missing = [name for name in nonsense if name not in said]
+        assert not missing, f"{missing} in {said}"
+        assert "TALLY_CONF bar" in run(program, files).stderr
         assert os.path.exists(report)
     return 0
 

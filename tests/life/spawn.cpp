@@ -1,4 +1,4 @@
-// vfork, posix_spawn, system and popen from a program whose threads allocate.
+// vfork, posix_spawn, system and popen from threads, while others allocate.
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -15,16 +15,11 @@ void expect_success(pid_t pid) {
   CHECK(waitpid(pid, &status, 0) == pid);
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
-}  // namespace
 
-int main() {
-  CHECK_LIVE();
-  auto work = [] {
-    while (!stop) exercise(1, 300);
-  };
-  Thread a(work), b(work);
+// Each in turn, by several threads at once.
+void start_children() {
   char* const arguments[] = {const_cast<char*>("true"), nullptr};
-  for (int i = 0; i < 25; i++) {
+  for (int i = 0; i < 10; i++) {
     const pid_t pid = vfork();
     if (pid == 0) {
       execv("/bin/true", arguments);
@@ -40,7 +35,21 @@ int main() {
     char line[16] = "";
     CHECK(fgets(line, sizeof line, pipe) != nullptr && strcmp(line, "tally\n") == 0);
     CHECK(pclose(pipe) == 0);
+    exercise(3, 200);
   }
+}
+
+}  // namespace
+
+int main() {
+  CHECK_LIVE();
+  auto work = [] {
+    while (!stop) exercise(1, 300);
+  };
+  Thread a(work), b(work);
+  Thread c(start_children), d(start_children);
+  start_children();
+  c.join(), d.join();
   stop = true;
   a.join(), b.join();
   exercise(2);

@@ -248,8 +248,20 @@ with tempfile.TemporaryDirectory() as folder:
         logged = file.read().splitlines()
     expect(logged[0] == "before" and len(logged) == 3, "the log is", logged)
     expect(all(line.startswith("tally: limit: / is above its soft limit: ") for line in logged[1:]), "log", logged)
-    for bad, why in [("/nonexistent/folder/log", "No such file or directory"), (folder, "Is a directory"),
-                     (path + "/x", "Not a directory")]:
+    bads = [("/nonexistent/folder/log", "No such file or directory"), (folder, "Is a directory"),
+            (path + "/x", "Not a directory")]
+    # One's own link is followed, another user's is not.
+    link = os.path.join(folder, "link")
+    os.symlink(path, link)
+    expect(Report(TALLY_LIMIT="1G:soft=0", TALLY_LOG=link).lines == [], "said beside the log")
+    with open(path) as file:
+        expect(len(file.read().splitlines()) == 4, "the link was not followed")
+    if os.geteuid() == 0:
+        os.lchown(link, 65534, 65534)
+        with open(QUIET, "rb") as program:  # musl has a text of its own
+            is_musl = b"/ld-musl" in program.read()
+        bads.append((link, "Symbolic link loop" if is_musl else "Too many levels of symbolic links"))
+    for bad, why in bads:
         lines = Report(TALLY_LIMIT="1G:soft=0", TALLY_LIMITS="/a=1G:soft=0", TALLY_LOG=bad).lines
         lines = [line for line in lines if "made" not in line]
         expect(lines[0] == f"tally: TALLY_LOG: cannot write {bad}: {why}", bad, lines)

@@ -24,6 +24,10 @@ def missing(name, package, library):
 
 NO_JEMALLOC = missing("jemalloc", "libjemalloc2", "libjemalloc.so.2")
 NO_MIMALLOC = missing("mimalloc", "libmimalloc2.0", "libmimalloc.so.2")
+# musl's malloc has no other name.
+with open(QUIET, "rb") as program:
+    LIBC = [] if b"/ld-linux" in program.read() else [
+        "TALLY_BACKEND=libc: not loaded with the program: the C library is not glibc, or is linked statically; os instead"]
 GUARD = "expected 1/N to guard one of N samples, 1 for 1/50, or 0 for none"
 REPORT = "expected 0, 1, or a path, in which %p is the process id"
 BESIDE = "expected TALLY_TAG_BY=module or thread beside it"
@@ -50,7 +54,7 @@ CASES = [
     ({"TALLY_ON_CORRUPTION": "x"}, [f"TALLY_ON_CORRUPTION=x: {CORRUPTION}"]),
     ({"TALLY_ON_CORRUPTION": "reporting"}, [f"TALLY_ON_CORRUPTION=reporting: {CORRUPTION}"]),
     ({"TALLY_BACKEND": "os"}, []),
-    ({"TALLY_BACKEND": "libc"}, []),
+    ({"TALLY_BACKEND": "libc"}, LIBC),
     ({"TALLY_BACKEND": "jemalloc"}, [NO_JEMALLOC]),
     ({"TALLY_CONF": "backend:mimalloc"}, [NO_MIMALLOC]),
     ({"TALLY_BACKEND": "jemalloc", "TALLY_CONF": "backend:x"}, [f"TALLY_CONF backend:x: {BACKEND}", NO_JEMALLOC]),

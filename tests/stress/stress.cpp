@@ -35,7 +35,9 @@ constexpr size_t kMiB = 1 << 20;
 constexpr size_t kSlots = 3000;
 // Blocks of the first tags are never reallocated: of these every figure is known, of the others the
 // live ones. (In how many steps a realloc counts is Tally's affair.)
-constexpr uint32_t kTags = 24, kPlainTags = 8;
+// The last tag is that of who names none: by the rule in force (TALLY_TAG_BY) the program's, its
+// threads', or the root.
+constexpr uint32_t kTags = 24, kPlainTags = 8, kUnnamed = kTags - 1;
 
 struct Options {
   uint64_t operations = 4'000'000, threads = 8, forks = 20, seed = 1;
@@ -133,7 +135,11 @@ class Worker {
     b.tag =
         how < 4 && depth_ > 0 ? scopes_[depth_ - 1] : static_cast<uint32_t>(random_.below(kTags));
     if (how < 4 && depth_ > 0) {
-      b.p = tally_malloc(tally_tag_current(), b.size);
+      // As malloc does where it is Tally's.
+      b.p = tally_realloc(TALLY_TAG_NONE, nullptr, b.size);
+    } else if (how < 4) {
+      b.tag = kUnnamed;
+      b.p = tally_realloc(TALLY_TAG_NONE, nullptr, b.size);
     } else if (how < 7) {
       b.p = tally_malloc(tags[b.tag], b.size);
     } else if (how < 9) {
@@ -358,6 +364,16 @@ bool books_agree() {
   return good;
 }
 
+// Threads have the name of the one that makes them.
+tally_tag tag_of_unnamed() {
+  void* p = tally_realloc(TALLY_TAG_NONE, nullptr, 1);
+  const tally_tag tag = tally_tag_of(p);
+  CHECK(tag != TALLY_TAG_NONE);
+  sum[kUnnamed].allocs = sum[kUnnamed].frees = 1;
+  tally_free(p);
+  return tag;
+}
+
 Options parse(int argc, char** argv) {
   Options options;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -388,11 +404,12 @@ int main(int argc, char** argv) {
               static_cast<unsigned long long>(options.operations),
               static_cast<unsigned long long>(options.threads));
   std::fflush(stdout);
-  for (uint32_t t = 0; t < kTags; t++) {
+  for (uint32_t t = 0; t < kUnnamed; t++) {
     const std::string path = "/stress/" + std::string(t % 3 ? "deep/" : "") + std::to_string(t);
     tags[t] = tally_tag_create(path.c_str());
     CHECK(tags[t] != TALLY_TAG_NONE);
   }
+  tags[kUnnamed] = tag_of_unnamed();
 
   std::thread watcher(watch), forker(fork_now_and_then, std::cref(options));
   work(options);

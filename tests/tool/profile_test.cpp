@@ -167,6 +167,19 @@ TEST_F(SampledProfile, ChecksWhatASealVouchesFor) {
   };
   fails(with([](RecordFile* file) { file->calls[2].caller = 2; }),
         "call 2 of its profile leads nowhere");
+  // Each of 8,192 sites would tell of 65,535 frames.
+  auto deep = [](uint32_t frames) {
+    return [frames](RecordFile* file) {
+      for (uint32_t i = 0; i < frames; ++i) {
+        file->add_call(i == 0 ? 0 : uint32_t(file->calls.size() - 1), 0x10010, 0);
+      }
+    };
+  };
+  const size_t calls = file_.calls.size();
+  fails(with(deep(257)),
+        "call " + std::to_string(calls + 256) + " of its profile lies deeper than any stack");
+  RecordFile::write(path_, with(deep(256)));
+  EXPECT_EQ(Reader(path_).read_profile().calls.size(), calls + 256);
   fails(with([](RecordFile* file) { file->samples[3].site = 3; }),
         "sample 3 of its profile is of no site");
   fails(with([](RecordFile* file) { file->modules[0].build_id_bytes = 33; }),
@@ -295,6 +308,19 @@ TEST_F(SampledProfile, HasTheProgramFirstForPprof) {
   EXPECT_EQ(
       mappings_of(profile_as_pprof({record, profile, view, symbols})),
       (std::vector<std::string>{"/usr/bin/server", "/usr/bin/no such server", "/lib/libc.so.6"}));
+}
+
+// Readers of protobuf refuse a string that is no UTF-8.
+TEST_F(SampledProfile, HasNamesOfAnyBytesAsTextForPprof) {
+  const uint32_t library = file_.add_module("/lib/caf\xe9\xc2\x9b\xc3\xa9.so", 0x30000, 0x40000, 0);
+  file_.add_site(file_.add_call(0, 0x30010, library), "/", {1, 500});
+  const Profile profile = read();
+  const Record record = Reader(path_).read();
+  Symbols symbols(profile);
+  const View view = view_of(profile, {});
+  const std::vector<std::string> mappings =
+      mappings_of(profile_as_pprof({record, profile, view, symbols}));
+  EXPECT_EQ(mappings.back(), "/lib/caf???\xc3\xa9.so");
 }
 
 // As RecordReader.SurvivesWhateverIsInTheFile.

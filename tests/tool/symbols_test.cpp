@@ -5,8 +5,8 @@
 #include <link.h>
 #include <stdlib.h>
 
-#include <chrono>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -289,6 +289,31 @@ begin: .short 4
   EXPECT_EQ(function_of("f", head + round), "f");
 }
 
+// Each look at a function of two million blocks is one at all of them: some are had, not thousands.
+TEST_F(SymbolsOfHostile, CostNoMoreThanThoseOfAnyProgram) {
+  EXPECT_EQ(function_of("f", R"(
+ .section .debug_abbrev,"",@progbits
+ .byte 1,0x11,1, 0x11,0x01, 0x12,0x07, 0,0
+ .byte 2,0x2e,1, 0x11,0x01, 0x12,0x07, 0,0
+ .byte 3,0x0b,0, 0,0
+ .byte 0
+ .section .debug_info,"",@progbits
+unit: .long end - begin
+begin: .short 4
+ .long .debug_abbrev
+ .byte 8,1
+ .quad start, 16
+ .byte 2
+ .quad start, 16
+ .fill 2000000,1,3
+ .byte 0,0
+end:
+)"),
+            "f");
+  const auto file = SymbolFile::open(folder_ + "/a.o", {});
+  for (int i = 0; i < 5000; ++i) ASSERT_EQ(file->at(24).back().function, "f");
+}
+
 TEST_F(SymbolsOfHostile, HaveTheirMangledNameWhereItStandsForTooMuch) {
   // Each argument is of two of the one before, here of 26, there of five.
   constexpr char kDigits[] = "0123456789ABCDEFGHIJKLMNOPQ";
@@ -318,7 +343,7 @@ TEST_F(SymbolsOfHostile, HaveTheirMangledNameWhereItStandsForTooMuch) {
   EXPECT_EQ(function_of(name), shown + ")");
 }
 
-// The figure that matters is printed; what is asserted leaves room for a busy machine.
+// Of processor time: a busy machine is no fault of theirs.
 TEST_F(SymbolsOfOwn, OfThousandsOfCallsTakeSeconds) {
   const uint64_t start = reinterpret_cast<uint64_t>(&__executable_start);
   const uint64_t end = reinterpret_cast<uint64_t>(&etext);
@@ -327,15 +352,15 @@ TEST_F(SymbolsOfOwn, OfThousandsOfCallsTakeSeconds) {
   for (size_t i = 0; i < kCalls; ++i) addresses.push_back(start + (end - start) / kCalls * i);
   const Profile profile = profile_of(own_.path, addresses);
   Symbols symbols(profile);
-  const auto begun = std::chrono::steady_clock::now();
+  const clock_t begun = clock();
   size_t lines = 0;
   for (uint32_t call = 1; call <= kCalls; ++call) {
     for (const Frame& frame : symbols.frames_of(call)) lines += frame.line != 0;
   }
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
-  printf("%zu calls, %zu lines in %.3f s\n", kCalls, lines, took.count());
+  const double took = static_cast<double>(clock() - begun) / CLOCKS_PER_SEC;
+  printf("%zu calls, %zu lines in %.3f s\n", kCalls, lines, took);
   EXPECT_GT(lines, 1000u);
-  EXPECT_LT(took.count(), 5);
+  EXPECT_LT(took, 5);
 }
 
 }  // namespace

@@ -97,7 +97,7 @@ TEST_F(ByModule, WhatIsKnownGoesWithALoad) {
   tag_for(in_libc());
   EXPECT_EQ(core::known_heap(tls.thread, in_libc()), known);
   // Each of the linker's own is looked at.
-  EXPECT_STREQ(tag_for(in_the_linker(), 100), "/lib/ld-linux-x86-64.so.2");
+  EXPECT_EQ(std::string(tag_for(in_the_linker(), 100)).rfind("/lib/ld-linux-", 0), 0U);
   EXPECT_EQ(core::known_heap(tls.thread, in_the_linker()), &core::empty_heap);
 }
 

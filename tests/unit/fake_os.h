@@ -1,7 +1,7 @@
-// The system as the tests want it: calls for memory that fail when told, and a clock that stands
-// still. The linker
-// (--wrap) sends the core's calls of os::map and its like here; unless told otherwise they go on to
-// the real ones.
+// The system as the tests want it: calls for memory that fail when told, a clock that stands still,
+// and pages of TALLY_TEST_PAGE bytes, if the environment has that. The linker (--wrap) sends the
+// core's calls of os::map and its like here; unless told otherwise they go on to the real ones, but
+// a call for what is not whole pages ends the test.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,8 @@ void fail(unsigned which, uint64_t skip, uint64_t count = UINT64_MAX);
 void fail_none();
 // Of kWriteAt; ENOSPC unless told otherwise.
 void set_write_error(int error);
+// Called before the n-th write from here on, once.
+void before_write(uint64_t nth, void (*function)());
 // Calls in `which` since the last fail() or fail_none(), failed or not.
 uint64_t calls();
 

@@ -248,11 +248,12 @@ TEST_F(GuardedTest, WithoutAddressesNoneIs) {
 // What a guarded block takes in pages is what a plain one has for many.
 TEST_F(GuardedTest, NearALimitBlocksComeBeforeGuards) {
   guard(1);
-  ASSERT_EQ(tally_limit_set(tag_, TALLY_LIMIT_NONE, 64 * 1024, TALLY_POLICY_FAIL), 0);
+  const size_t limit = 16 * os::page_size();
+  ASSERT_EQ(tally_limit_set(tag_, TALLY_LIMIT_NONE, limit, TALLY_POLICY_FAIL), 0);
   std::vector<void*> blocks;
   while (void* p = tally_malloc(tag_, 50)) {
     blocks.push_back(p);
-    ASSERT_LE(own(tag_).footprint_bytes, 64U * 1024);
+    ASSERT_LE(own(tag_).footprint_bytes, limit);
   }
   const auto guards = std::count_if(blocks.begin(), blocks.end(), is_guarded);
   EXPECT_GT(guards, 10);

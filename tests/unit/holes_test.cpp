@@ -1,7 +1,5 @@
 #include "heap/holes.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
 #include <set>
@@ -49,14 +47,12 @@ class HolesTest : public testing::TestWithParam<size_t> {
     LockGuard guard(tls.thread->lock);
     return dig_holes(slab_);
   }
-  size_t resident_pages() const {
-    size_t bytes = slab_->slots * kSlotBytes;
-    std::vector<unsigned char> pages(bytes / os::page_size());
+  size_t resident_bytes() const {
     auto base = reinterpret_cast<uintptr_t>(slab_->start) & ~(kSlotBytes - 1);
-    EXPECT_EQ(mincore(reinterpret_cast<void*>(base), bytes, pages.data()), 0);
-    return static_cast<size_t>(
-        std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return page & 1; }));
+    return os::resident_in(reinterpret_cast<void*>(base), slab_->slots * kSlotBytes);
   }
+  // Most of the slab's pages can be given back.
+  bool has_pages() const { return slab_->slots * kSlotBytes >= 8 * os::page_size(); }
   void expect_valid() const {
     uint32_t free_count = 0;
     for (const Block* b = slab_->free; b != nullptr; b = b->next()) ++free_count;
@@ -81,12 +77,13 @@ class HolesTest : public testing::TestWithParam<size_t> {
 TEST_P(HolesTest, FreePagesGoBackAndComeAgain) {
   // A page or more between two that stay.
   make("/unit/holes/again", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  if (!has_pages()) GTEST_SKIP() << "a slab of this size has few pages";
   size_t bytes = slab_->bytes.load();
-  size_t resident = resident_pages();
+  size_t resident = resident_bytes();
   size_t dug = dig();
   ASSERT_GT(dug, bytes / 3);
   EXPECT_EQ(slab_->bytes.load(), bytes - dug);
-  EXPECT_EQ(resident_pages(), resident - dug / os::page_size());
+  EXPECT_EQ(resident_bytes(), resident - dug);
   expect_valid();
   EXPECT_EQ(dig(), 0U) << "no more to find";
 
@@ -113,6 +110,7 @@ TEST_P(HolesTest, FreePagesGoBackAndComeAgain) {
 
 TEST_P(HolesTest, WhatTheSystemDoesNotTakeStays) {
   make("/unit/holes/refused", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  if (!has_pages()) GTEST_SKIP() << "a slab of this size has few pages";
   size_t bytes = slab_->bytes.load();
   {
     fake_os::Failing failing(fake_os::kPurge);
@@ -131,6 +129,7 @@ TEST_P(HolesTest, WhatTheSystemDoesNotTakeStays) {
 
 TEST_P(HolesTest, ASlabThatEmptiesAfterwardsIsUsedAgain) {
   make("/unit/holes/empty", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  if (!has_pages()) GTEST_SKIP() << "a slab of this size has few pages";
   ASSERT_GT(dig(), 0U);
   std::reverse(kept_.begin(), kept_.end());
   for (auto [p, mark] : kept_) tally_free(p);
@@ -148,6 +147,7 @@ TEST_P(HolesTest, ASlabThatEmptiesAfterwardsIsUsedAgain) {
 
 TEST_P(HolesTest, BlocksThatOthersFreeAreNoHoles) {
   make("/unit/holes/others", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  if (!has_pages()) GTEST_SKIP() << "a slab of this size has few pages";
   on_thread([&] { tally_free(kept_.back().p); });
   kept_.pop_back();
   ASSERT_GT(dig(), 0U);
@@ -157,6 +157,7 @@ TEST_P(HolesTest, BlocksThatOthersFreeAreNoHoles) {
 
 TEST_P(HolesTest, ABlockInAHoleThatIsFreedAgainIsFound) {
   make("/unit/holes/twice", static_cast<uint32_t>(2 + 3 * os::page_size() / GetParam()));
+  if (!has_pages()) GTEST_SKIP() << "a slab of this size has few pages";
   ASSERT_GT(dig(), 0U);
   EXPECT_EQ(find_in_hole(slab_), nullptr);
   unsigned hole = static_cast<unsigned>(std::countr_zero(slab_->holes));

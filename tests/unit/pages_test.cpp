@@ -3,6 +3,9 @@
 #include <vector>
 
 #include "base/config.h"
+#include "fake_os.h"
+#include "heap/holes.h"
+#include "heap/purge.h"
 #include "os/os.h"
 #include "stats/walk.h"
 #include "unit.h"
@@ -66,8 +69,8 @@ TEST(Pages, OfLargeBlocksThoseThatNobodyWroteToAreUntouched) {
   memset(run, 1, 100000);
   std::vector<Stretch> stretches;
   Pages now = look(&stretches);
-  const uint64_t page = os::page_size();
-  const uint64_t untouched = round_up(500000, page) - round_up(100000, page) + 7 * MiB;
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));  // what becomes resident
+  const uint64_t untouched = round_up(500000, os::page_size()) - round_up(100000, page) + 7 * MiB;
   EXPECT_EQ(now.untouched, before.untouched + untouched);
   EXPECT_TRUE(is_in(stretches, run) && is_in(stretches, span) && is_in(stretches, span + 9 * MiB));
   EXPECT_TRUE(is_in(stretches, find_tag(tag))) << "metadata";
@@ -82,6 +85,64 @@ TEST(Pages, OfLargeBlocksThoseThatNobodyWroteToAreUntouched) {
   tally_trim();
   now = look();
   EXPECT_EQ(now.dirty + now.kept, 0U);
+}
+
+// A slab in slots that were something else's: what it has not come to is its tag's in no account.
+TEST(Pages, WhatASlabHasNotComeToIsDirtyUntilItsPurge) {
+  const tally_tag tag = make_tag("/pages/tail");
+  tally_trim();
+  fake_os::set_clock(1000000);
+  const Pages before = look();
+  const size_t bytes = kMediumSlots * kSlotBytes;
+  void* run = tally_malloc(tag, bytes);
+  memset(run, 1, bytes);
+  tally_free(run);
+  auto* block = static_cast<unsigned char*>(tally_malloc(tag, 20000));
+  ASSERT_EQ(block, run);
+  fill(block, 20000, 1);
+  const size_t held = own(tag).footprint_bytes;
+  EXPECT_LE(held, bytes / 4);
+  EXPECT_EQ(look().dirty, before.dirty + bytes - held);
+  fake_os::advance_clock(options.purge_ms / 2);
+  purge_tick();
+  EXPECT_EQ(look().dirty, before.dirty + bytes - held);
+  fake_os::advance_clock(options.purge_ms);
+  purge_tick();
+  EXPECT_EQ(look().dirty, before.dirty);
+  EXPECT_EQ(os::resident_in(run, bytes), held);
+  EXPECT_TRUE(is_filled(block, 20000, 1));
+  EXPECT_EQ(own(tag).footprint_bytes, held);
+  // It is used as any other.
+  std::vector<void*> blocks;
+  for (int i = 0; i < 20; ++i) {
+    blocks.push_back(tally_malloc(tag, 20000));
+    fill(blocks.back(), 20000, 2);
+  }
+  EXPECT_TRUE(is_filled(block, 20000, 1));
+  for (void* p : blocks) tally_free(p);
+  tally_free(block);
+}
+
+// Of any thread's slabs, and where the system takes nothing back they wait for the next time.
+TEST(Pages, TailsGoBackByATrim) {
+  const tally_tag tag = make_tag("/pages/tail");
+  const size_t bytes = kMediumSlots * kSlotBytes;
+  void* run = tally_malloc(tag, bytes);
+  memset(run, 1, bytes);
+  tally_free(run);
+  void* block = nullptr;
+  on_thread([&] { block = tally_malloc(tag, 20000); });
+  ASSERT_EQ(block, run);
+  const size_t held = own(tag).footprint_bytes;
+  {
+    fake_os::Failing failing(fake_os::kPurge);
+    tally_trim();
+  }
+  EXPECT_EQ(tail_count(), 1U);
+  EXPECT_EQ(tally_trim(), 1);
+  EXPECT_EQ(tail_count(), 0U);
+  EXPECT_LE(os::resident_in(run, bytes), held);
+  tally_free(block);
 }
 
 TEST(Pages, OfManyBlocksSomeAreLookedAt) {

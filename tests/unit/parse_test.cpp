@@ -152,6 +152,13 @@ TEST(Parse, Complaints) {
   EXPECT_EQ(said("a\nb\x1b[0m\x7f"), "tally: TALLY_X=a?b?[0m?: expected sense\n");
   EXPECT_EQ(said(std::string(100000, 'z')),
             "tally: TALLY_X=" + std::string(200, 'z') + ": expected sense\n");
+  // Latin-1's controls, which are two bytes in UTF-8, but no other characters; and none is cut.
+  EXPECT_EQ(said("a\xc2\x9b"
+                 "31mb\xc2\xa0\xc3\x9b"),
+            "tally: TALLY_X=a?31mb\xc2\xa0\xc3\x9b: expected sense\n");
+  EXPECT_EQ(said(std::string(199, 'z') + "\xc3\xa9y"),
+            "tally: TALLY_X=" + std::string(199, 'z') + ": expected sense\n");
+  EXPECT_EQ(said("a\xc2"), "tally: TALLY_X=a\xc2: expected sense\n");
 }
 
 }  // namespace

@@ -45,7 +45,6 @@ TEST(Request, SetsALimitAndMakesTheTag) {
 
 TEST(Request, WhatIsWrongIsSaid) {
   EXPECT_EQ(serve(request(RequestKind{3}, "a")), EINVAL);
-  EXPECT_EQ(serve(request(RequestKind{0}, "a")), EINVAL);
   EXPECT_EQ(serve(request(RequestKind::kSetLimit, "a//b")), EINVAL);
   EXPECT_EQ(serve(request(RequestKind::kSetLimit, "tally")), EINVAL);
   Request one = request(RequestKind::kSetLimit, "wrong");
@@ -70,6 +69,7 @@ TEST(Request, WhatIsNotWholeOrNotNewIsNone) {
   EXPECT_FALSE(record::serve(one, 5, &reply));
   one.hard = 1;
   EXPECT_FALSE(record::serve(one, 0, &reply));
+  EXPECT_EQ(serve(request(RequestKind::kNone, "torn")), -1) << "withdrawn";
   EXPECT_EQ(tally_tag_find("torn"), TALLY_TAG_NONE);
   Random random(1);
   for (int i = 0; i < 10000; ++i) {

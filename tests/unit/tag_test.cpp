@@ -162,6 +162,22 @@ TEST(Tag, ManyRetiredThatStayDoNotHideOneThatCanGo) {
   for (uint32_t id : stay) find_tag(id)->uncharge(1);
 }
 
+// A tag for each request, retired while it holds something still, as those after it are.
+TEST(Tag, EachThatStayedAWhileHasItsTurn) {
+  const uint32_t first = created("/turn");
+  uint32_t highest = 0, before = 0;
+  for (int i = 0; i < 1000; ++i) {
+    uint32_t id = created("/turn/" + std::to_string(i));
+    highest = std::max(highest, id);
+    find_tag(id)->charge(1);
+    if (before != 0) find_tag(before)->uncharge(1);
+    EXPECT_EQ(retire_tag(id), 0);
+    before = id;
+  }
+  EXPECT_LT(highest, first + 300);
+  find_tag(before)->uncharge(1);
+}
+
 TEST(Tag, IdsRunOutAndComeBack) {
   uint32_t id = 0;
   int error = 0, made = 0;

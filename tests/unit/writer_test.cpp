@@ -144,6 +144,28 @@ TEST_F(WriterTest, WithoutRoomForSamplesTheRestGoesOn) {
   record::finish(false);
 }
 
+// The modules of the first stack may be known, and no memory be there for the stack.
+TEST_F(WriterTest, WithoutMemoryForSamplesTheRestGoesOn) {
+  const tally_tag tag = make_tag("/writer/unsampled");
+  tally_free(tally_malloc(tag, 100));
+  for (uint64_t n = 0; n < 6; ++n) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      core::profile.start(2);
+      fake_os::fail(fake_os::kMap, n, 1);
+      void* block = tally_malloc(tag, 1000);
+      fake_os::fail_none();
+      const bool is_written = start().empty() && read().frame() != nullptr;
+      tally_free(block);
+      record::finish(false);
+      _exit(is_written ? 0 : 1);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    EXPECT_EQ(status, 0) << "where map " << n << " fails";
+  }
+}
+
 TEST_F(WriterTest, WithoutMemoryTheLastStands) {
   ASSERT_EQ(start(), "");
   // More tags than there is room for.
@@ -211,6 +233,29 @@ TEST_F(WriterTest, AnotherProcessHasNone) {
   waitpid(pid, &status, 0);
   EXPECT_EQ(status, 0);
   EXPECT_TRUE(record::is_on());
+}
+
+// As by a signal handler, at each of a publication's writes: of names, of the frame, of a point.
+TEST_F(WriterTest, AForkInTheMiddleLeavesTheRecordToTheParent) {
+  static pid_t child;
+  ASSERT_EQ(start(), "");
+  for (unsigned nth = 1; nth <= 3; ++nth) {
+    make_tag(("/fork/" + std::to_string(nth)).c_str());
+    child = -1;
+    fake_os::before_write(nth, [] {
+      child = fork();
+      if (child == 0) record::leave_to_parent();
+    });
+    const int error = record::publish(false);
+    if (child == 0) _exit(error == ESTALE && !record::is_on() ? 0 : 1);
+    EXPECT_EQ(error, 0);
+    ASSERT_GT(child, 0);
+    int status;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+    ASSERT_TRUE(std::filesystem::exists(folder_.mine()));
+    EXPECT_EQ(read().frame()->seal.sequence, 1U + nth);
+  }
 }
 
 // What ThreadSanitizer looks at: everything at once.

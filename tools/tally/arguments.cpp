@@ -1,10 +1,12 @@
 #include "arguments.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "failure.h"
 
@@ -26,9 +28,68 @@ std::optional<uint64_t> read_duration(const std::string& text) {
   return std::nullopt;
 }
 
-Arguments::Arguments(const char* help) : help_(help) {
-  app_.set_help_flag();  // prints one of its own
-  app_.add_flag("--help,-h", wants_help_);
+Option& Option::type_name(const char* name) {
+  option_->type_name(name);
+  return *this;
+}
+
+Option& Option::take_last() {
+  option_->take_last();
+  return *this;
+}
+
+Option& Option::take_one() {
+  option_->allow_extra_args(false);
+  return *this;
+}
+
+Option& Option::check(std::function<std::string(const std::string&)> complaint) {
+  option_->check(std::move(complaint));
+  return *this;
+}
+
+Option& Option::needs(const Option& other) {
+  option_->needs(other.option_);
+  return *this;
+}
+
+bool Option::is_given() const { return option_->count() != 0; }
+
+Arguments::Arguments(const char* help) : help_(help), app_(std::make_unique<CLI::App>()) {
+  app_->set_help_flag();  // prints one of its own
+  app_->add_flag("--help,-h", wants_help_);
+}
+
+Arguments::~Arguments() = default;
+
+Option Arguments::add_option(const char* names, std::string& value) {
+  return Option(app_->add_option(names, value));
+}
+
+Option Arguments::add_option(const char* names, std::vector<std::string>& values) {
+  return Option(app_->add_option(names, values));
+}
+
+Option Arguments::add_option(const char* names, double& value) {
+  return Option(app_->add_option(names, value));
+}
+
+Option Arguments::add_option(const char* names, size_t& value) {
+  return Option(app_->add_option(names, value));
+}
+
+Option Arguments::add_flag(const char* names, bool& is_set) {
+  return Option(app_->add_flag(names, is_set));
+}
+
+Option Arguments::add_flag(const char* names, std::vector<std::string>& texts) {
+  return Option(app_->add_flag(names, texts)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll));
+}
+
+void Arguments::add_alternatives(const char* what, std::initializer_list<Flag> flags) {
+  CLI::Option_group* group = app_->add_option_group(what);
+  for (const Flag& flag : flags) group->add_flag(flag.names, flag.is_set);
+  group->require_option(0, 1);
 }
 
 bool Arguments::read(int argc, char** argv) {
@@ -42,7 +103,7 @@ bool Arguments::read(int argc, char** argv) {
     return false;
   }
   try {
-    app_.parse(argc, argv);
+    app_->parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     fail(error.what());
   }

@@ -200,14 +200,13 @@ void print_json(const Record& before, const Record& after, const Difference& all
 
 bool read_options(Options* options, int argc, char** argv) {
   Arguments arguments(kHelp);
-  CLI::App& app = arguments.app();
-  app.add_option("A B", options->targets);
-  CLI::Option* every = app.add_option("--every", options->every)->type_name("SECONDS");
-  every->take_last();
-  app.add_option("--by", options->by)->take_last();
-  app.add_option("--sort", options->sort)->take_last();
-  app.add_flag("--all", options->all);
-  app.add_flag("--json", options->json);
+  arguments.add_option("A B", options->targets);
+  const Option every =
+      arguments.add_option("--every", options->every).type_name("SECONDS").take_last();
+  arguments.add_option("--by", options->by).take_last();
+  arguments.add_option("--sort", options->sort).take_last();
+  arguments.add_flag("--all", options->all);
+  arguments.add_flag("--json", options->json);
   if (!arguments.read(argc, argv)) return false;
   const std::string& by = options->by;
   if (!by.empty() && by != "tag" && by != "class") {
@@ -217,15 +216,15 @@ bool read_options(Options* options, int argc, char** argv) {
     arguments.fail("--sort " + options->sort + ": expected growth or name");
   }
   const size_t count = options->targets.size();
-  if (every->count() == 0 && count != 2) {
+  if (!every.is_given() && count != 2) {
     arguments.fail(std::to_string(count) + " given of A and B: expected both, or --every SECONDS");
   }
   constexpr double kMost = 1e6;
   bool is_time = options->every > 0 && options->every <= kMost;
-  if (every->count() != 0 && !is_time) {
+  if (every.is_given() && !is_time) {
     arguments.fail("--every: expected seconds, above 0 and at most 1000000");
   }
-  if (every->count() != 0 && count > 1) arguments.fail("--every reads one TARGET twice, not two");
+  if (every.is_given() && count > 1) arguments.fail("--every reads one TARGET twice, not two");
   return true;
 }
 

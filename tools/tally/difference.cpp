@@ -89,7 +89,8 @@ std::optional<double> seconds_between(const Record& before, const Record& after,
   const bool has_uptime = is_same && !before.is_dump && !after.is_dump;
   const double ns =
       has_uptime ? double(to.uptime) - double(from.uptime) : double(to.time) - double(from.time);
-  return ns > 0 ? std::optional(ns / 1e9) : std::nullopt;
+  constexpr double kMost = 1e18;  // whatever the files say
+  return ns > 0 && ns < kMost ? std::optional(ns / 1e9) : std::nullopt;
 }
 
 bool is_same_process(const Record& before, const Record& after) {

@@ -88,8 +88,8 @@ int doctor(int argc, char** argv) {
   std::string target;
   bool json = false;
   Arguments arguments(kHelp);
-  arguments.app().add_flag("--json", json);
-  arguments.app().add_option("TARGET", target);
+  arguments.add_flag("--json", json);
+  arguments.add_option("TARGET", target);
   if (!arguments.read(argc, argv)) return 0;
   Findings findings;
   if (target.empty()) {

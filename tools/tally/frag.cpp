@@ -147,10 +147,10 @@ int frag(int argc, char** argv) {
   Arguments arguments(kHelp);
   std::string target, tag;
   bool wants_json = false, wants_all = false;
-  arguments.app().add_option("TARGET", target);
-  arguments.app().add_option("--tag", tag)->type_name("PATH")->take_last();
-  arguments.app().add_flag("--all", wants_all);
-  arguments.app().add_flag("--json", wants_json);
+  arguments.add_option("TARGET", target);
+  arguments.add_option("--tag", tag).type_name("PATH").take_last();
+  arguments.add_flag("--all", wants_all);
+  arguments.add_flag("--json", wants_json);
   if (!arguments.read(argc, argv)) return 0;
 
   const Record record = load(target);

@@ -41,9 +41,9 @@ int leaks(int argc, char** argv) {
   Arguments arguments(kHelp);
   std::string target, tag = "/";
   TableSize size;
-  arguments.app().add_option("TARGET", target);
-  arguments.app().add_option("--tag", tag)->type_name("PATH")->take_last();
-  declare_size(arguments.app(), &size);
+  arguments.add_option("TARGET", target);
+  arguments.add_option("--tag", tag).type_name("PATH").take_last();
+  declare_size(arguments, &size);
   if (!arguments.read(argc, argv)) return 0;
 
   Reader reader = open_record(target);

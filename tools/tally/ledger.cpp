@@ -141,8 +141,8 @@ int ledger(int argc, char** argv) {
   Arguments arguments(kHelp);
   bool json = false;
   std::string target;
-  arguments.app().add_flag("--json", json);
-  arguments.app().add_option("TARGET", target);
+  arguments.add_flag("--json", json);
+  arguments.add_option("TARGET", target);
   if (!arguments.read(argc, argv)) return 0;
   const Record record = open_record(target).read();
   const Explanation all = explain(record);

@@ -76,9 +76,9 @@ void print_result(const std::string& path, const LimitSettings& limit, const rec
 int limit(int argc, char** argv) {
   Arguments arguments(kHelp);
   std::string target, tag, size;
-  arguments.app().add_option("TARGET", target);
-  arguments.app().add_option("TAG", tag);
-  arguments.app().add_option("SIZE", size);
+  arguments.add_option("TARGET", target);
+  arguments.add_option("TAG", tag);
+  arguments.add_option("SIZE", size);
   if (!arguments.read(argc, argv)) return 0;
   if (size.empty()) arguments.fail("expected TARGET, TAG and SIZE");
 

@@ -34,8 +34,14 @@ void Profile::require_sound(const std::string& source) const {
   for (size_t i = 0; i < modules.size(); ++i) {
     if (!is_sound(modules[i])) fail("module", i, "has no sound limits");
   }
+  // The library's stacks have 96 frames. Each site shows all of its own: of ever longer ones there
+  // would be no end.
+  constexpr uint16_t kDepthMost = 256;
+  std::vector<uint16_t> depths(calls.size());
   for (size_t i = 1; i < calls.size(); ++i) {
     if (!is_sound(calls[i], i, modules.size())) fail("call", i, "leads nowhere");
+    depths[i] = uint16_t(depths[calls[i].caller] + 1);
+    if (depths[i] > kDepthMost) fail("call", i, "lies deeper than any stack");
   }
   for (size_t i = 0; i < sites.size(); ++i) {
     if (sites[i].call >= calls.size()) fail("site", i, "has a stack that is not there");

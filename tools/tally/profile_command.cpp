@@ -68,18 +68,17 @@ constexpr struct {
               {"peak", ViewKind::kPeak},   {"growth", ViewKind::kGrowth},
               {"stale", ViewKind::kStale}, {"lifetimes", ViewKind::kLifetimes}};
 
-void declare(CLI::App& app, Options* options) {
-  app.add_option("TARGET", options->target);
-  app.add_flag(
-         "--live{live},--allocated{allocated},--peak{peak},--growth{growth},--lifetimes{lifetimes}",
-         options->views)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_option("--stale", options->stale)->type_name("TIME")->take_last();
-  app.add_option("--every", options->every)->type_name("SECONDS")->take_last();
-  app.add_option("--tag", options->tag)->type_name("PATH")->take_last();
-  app.add_option("--format", options->format)->take_last();
-  app.add_option("-o,--output", options->file)->type_name("FILE")->take_last();
-  declare_size(app, &options->size);
+void declare(Arguments& arguments, Options* options) {
+  arguments.add_option("TARGET", options->target);
+  arguments.add_flag(
+      "--live{live},--allocated{allocated},--peak{peak},--growth{growth},--lifetimes{lifetimes}",
+      options->views);
+  arguments.add_option("--stale", options->stale).type_name("TIME").take_last();
+  arguments.add_option("--every", options->every).type_name("SECONDS").take_last();
+  arguments.add_option("--tag", options->tag).type_name("PATH").take_last();
+  arguments.add_option("--format", options->format).take_last();
+  arguments.add_option("-o,--output", options->file).type_name("FILE").take_last();
+  declare_size(arguments, &options->size);
 }
 
 // What the options ask for, but the tag.
@@ -135,7 +134,7 @@ std::string text_of(const ShownProfile& shown, const Options& options) {
 int profile(int argc, char** argv) {
   Options options;
   Arguments arguments(kHelp);
-  declare(arguments.app(), &options);
+  declare(arguments, &options);
   if (!arguments.read(argc, argv)) return 0;
   ViewOptions what = view_options(arguments, &options);
 

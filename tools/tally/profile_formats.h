@@ -1,7 +1,6 @@
 // What tally profile shows, in each of its formats.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -14,6 +13,8 @@
 #include "text.h"
 
 namespace tally::tool {
+
+class Arguments;
 
 // What all of them are made of.
 struct ShownProfile {
@@ -32,7 +33,7 @@ struct TableSize {
 };
 
 // --rows and --frames.
-void declare_size(CLI::App& app, TableSize* size);
+void declare_size(Arguments& arguments, TableSize* size);
 
 // What was not known of the symbols, a line each.
 void print_complaints(const Symbols& symbols, const char* who, FILE* out);

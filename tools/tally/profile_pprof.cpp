@@ -133,7 +133,10 @@ class Pprof {
     out_.add_int64(field::kDefaultSampleType,
                    string_of(is_allocated ? "alloc_space" : types.back().type));
     out_.add_int64(field::kComment, string_of("tally: " + command_of(shown_.record.head)));
-    for (const std::string* text : strings_) out_.add_string(field::kStringTable, *text);
+    // Names may hold any bytes, and strings of protobuf are UTF-8: readers refuse what is none.
+    for (const std::string* text : strings_) {
+      out_.add_string(field::kStringTable, printable(*text));
+    }
     return gzipped(data_);
   }
 

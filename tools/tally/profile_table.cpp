@@ -2,6 +2,7 @@
 #include <span>
 #include <utility>
 
+#include "arguments.h"
 #include "bars.h"
 #include "profile_formats.h"
 #include "summary.h"
@@ -78,14 +79,14 @@ std::vector<Table::Column> columns_of(ViewKind kind) {
 
 }  // namespace
 
-void declare_size(CLI::App& app, TableSize* size) {
+void declare_size(Arguments& arguments, TableSize* size) {
   auto is_count = [](const std::string& text) {
     const bool is_one = !text.empty() && text.size() < 10 &&
                         text.find_first_not_of("0123456789") == std::string::npos;
     return is_one ? "" : "expected a number, 0 for all, not '" + text + "'";
   };
-  app.add_option("--rows", size->rows)->type_name("N")->take_last()->check(is_count);
-  app.add_option("--frames", size->frames)->type_name("N")->take_last()->check(is_count);
+  arguments.add_option("--rows", size->rows).type_name("N").take_last().check(is_count);
+  arguments.add_option("--frames", size->frames).type_name("N").take_last().check(is_count);
 }
 
 void print_complaints(const Symbols& symbols, const char* who, FILE* out) {

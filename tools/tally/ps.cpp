@@ -63,7 +63,7 @@ void print_table(const std::vector<ProcessRow>& rows) {
 int ps(int argc, char** argv) {
   Arguments arguments(kHelp);
   bool as_json_text = false;
-  arguments.app().add_flag("--json", as_json_text);
+  arguments.add_flag("--json", as_json_text);
   if (!arguments.read(argc, argv)) return 0;
 
   std::vector<std::string> unreadable;

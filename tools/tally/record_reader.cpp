@@ -159,6 +159,7 @@ std::pair<int, uint64_t> Reader::newest(const Pair& pair) const {
   return {which, sequences[which]};
 }
 
+// Model: tests/model/record_model.cpp.
 Reader::Found Reader::read_newest(const Pair& pair, std::vector<uint64_t>* words) const {
   auto [which, sequence] = newest(pair);
   if (sequence == 0) return Found::kNothing;

@@ -47,12 +47,12 @@ int report(int argc, char** argv) {
   Arguments arguments(kHelp);
   std::string target, output;
   bool wants_json = false;
-  arguments.app().add_option("TARGET", target);
-  CLI::Option* is_given =
-      arguments.app().add_option("-o,--output", output)->type_name("FILE")->take_last();
-  arguments.app().add_flag("--json", wants_json);
+  arguments.add_option("TARGET", target);
+  const Option output_option =
+      arguments.add_option("-o,--output", output).type_name("FILE").take_last();
+  arguments.add_flag("--json", wants_json);
   if (!arguments.read(argc, argv)) return 0;
-  if (is_given->count() != 0 && output.empty()) arguments.fail("-o: expected a FILE, or -");
+  if (output_option.is_given() && output.empty()) arguments.fail("-o: expected a FILE, or -");
   if (!wants_json && !has_report_page()) {
     throw Failure(kConfiguration, "this tally was built without the page: " + why_no_report_page() +
                                       " --json gives what it would show");

@@ -84,7 +84,7 @@ std::string why_no_answer(const Reader& reader) {
   return "it hangs, or has no processor";
 }
 
-// The reply to it.
+// The reply to it. Model: tests/model/record_model.cpp.
 record::Reply send_request(Reader& reader, record::Request request) {
   if (!reader.is_live()) fail(reader, " has ended: nobody is left to be asked");
   const File file = open_locked(reader);
@@ -96,9 +96,11 @@ record::Reply send_request(Reader& reader, record::Request request) {
     if (reader.has_reply(sequence, &reply)) return reply;
     fail(reader, " ended before it answered");
   }
-  // Not to be done when nobody expects it any more. The next one still has a number of its own, if
-  // the process has seen this one after all: from the reply.
-  write(file, record::Request{}, reader);
+  // Not to be done when nobody expects it any more. Its number stays: the process may have seen it
+  // after all, and its reply must not pass for one to the next.
+  request = {};
+  request.seal = {sequence, record::seal_of(&request, sizeof request, sequence)};
+  write(file, request, reader);
   if (reader.has_reply(sequence, &reply)) return reply;
   fail(reader, " did not answer in 2 s, and is not asked any more: " + why_no_answer(reader));
 }

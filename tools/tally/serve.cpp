@@ -92,12 +92,11 @@ int serve(int argc, char** argv) {
   std::string port = "8255", address = "127.0.0.1", token_file;
   WebAccess access = {};
   bool allows_control = false;
-  CLI::App& app = arguments.app();
-  app.add_option("--port", port);
-  app.add_option("--address", address);
-  app.add_option("--host", access.hosts)->allow_extra_args(false);
-  CLI::Option* control = app.add_flag("--allow-control", allows_control);
-  app.add_option("--token-file", token_file)->needs(control);
+  arguments.add_option("--port", port);
+  arguments.add_option("--address", address);
+  arguments.add_option("--host", access.hosts).take_one();
+  const Option control = arguments.add_flag("--allow-control", allows_control);
+  arguments.add_option("--token-file", token_file).needs(control);
   if (!arguments.read(argc, argv)) return 0;
   const uint16_t wanted_port = read_port(port, arguments);
 

@@ -211,19 +211,15 @@ void print_end(const Record& record) {
 
 int stat(int argc, char** argv) {
   Arguments arguments(kHelp);
-  CLI::App& app = arguments.app();
   bool tree = false, own = false, classes = false, json = false, open_metrics = false;
   std::string target;
   size_t rows = has_terminal() ? 40 : 0;
-  CLI::Option_group* format = app.add_option_group("format");
-  format->add_flag("--tree", tree);
-  format->add_flag("--own", own);
-  format->add_flag("--json", json);
-  format->add_flag("--openmetrics", open_metrics);
-  format->require_option(0, 1);
-  app.add_flag("--classes", classes);
-  app.add_option("--rows", rows)->type_name("N");
-  app.add_option("TARGET", target);
+  arguments.add_alternatives(
+      "format",
+      {{"--tree", tree}, {"--own", own}, {"--json", json}, {"--openmetrics", open_metrics}});
+  arguments.add_flag("--classes", classes);
+  arguments.add_option("--rows", rows).type_name("N");
+  arguments.add_option("TARGET", target);
   if (!arguments.read(argc, argv)) return 0;
 
   const Record record = load(target);

@@ -12,6 +12,7 @@
 #include <cctype>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <optional>
 #include <tuple>
@@ -48,20 +49,51 @@ class AddressMap {
   std::vector<Range> ranges_;
 };
 
+// What may yet be done for a file, whatever it says: what is not known by then stays unknown.
+class Effort {
+ public:
+  // A step of the work: it looks at an entry, or at a range of addresses. False: no more.
+  bool goes_on() {
+    if (steps_left_ == 0) return false;
+    // A step may be one over all of the file.
+    constexpr size_t kBetweenLooks = 8;
+    if (--steps_left_ % kBetweenLooks == 0 && now_ns() - begun_ns_ > ns_left_) steps_left_ = 0;
+    return steps_left_ != 0;
+  }
+  bool is_over() const { return steps_left_ == 0 || ns_left_ == 0; }
+  void begin() { begun_ns_ = now_ns(); }
+  void end() { ns_left_ -= std::min(ns_left_, now_ns() - begun_ns_); }
+
+ private:
+  // Of the processor, so that a busy machine makes no difference.
+  static uint64_t now_ns() {
+    timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return uint64_t(now.tv_sec) * 1'000'000'000 + uint64_t(now.tv_nsec);
+  }
+
+  size_t steps_left_ = 16'000'000;  // those of a browser are fewer
+  uint64_t ns_left_ = 30'000'000'000;
+  uint64_t begun_ns_ = 0;
+};
+
 // Of code that the linker left out, the debug information stays, at 0.
-void each_range(Dwarf_Die* die, const std::function<void(uint64_t, uint64_t)>& visit) {
+void each_range(Dwarf_Die* die, Effort* effort,
+                const std::function<void(uint64_t, uint64_t)>& visit) {
   Dwarf_Addr base = 0, start = 0, end = 0;
   for (ptrdiff_t at = 0; (at = dwarf_ranges(die, at, &base, &start, &end)) > 0;) {
+    if (!effort->goes_on()) return;
     if (start != 0) visit(start, end);
   }
 }
 
-// A sibling that is said to lie before is none: round and round it would go.
-void each_child(Dwarf_Die* die, const std::function<bool(Dwarf_Die*)>& visit) {
+// A sibling that is said to lie before is none: round and round it would go. To find the next one
+// libdw reads all that is nested in an entry, so a file's entries cost more than they are.
+void each_child(Dwarf_Die* die, Effort* effort, const std::function<bool(Dwarf_Die*)>& visit) {
   Dwarf_Die child;
   Dwarf_Off before = 0;
   for (int more = dwarf_child(die, &child); more == 0; more = dwarf_siblingof(&child, &child)) {
-    if (dwarf_dieoffset(&child) <= before || !visit(&child)) return;
+    if (dwarf_dieoffset(&child) <= before || !effort->goes_on() || !visit(&child)) return;
     before = dwarf_dieoffset(&child);
   }
 }
@@ -184,9 +216,8 @@ class Unit {
  public:
   // `lines` has its line table, `functions` what it consists of; with split debug information they
   // lie in two files.
-  // `entries_left` is how many entries of the file may yet be looked at.
-  Unit(const Dwarf_Die& lines, const Dwarf_Die& functions, size_t* entries_left)
-      : lines_(lines), top_(functions), entries_left_(entries_left) {}
+  Unit(const Dwarf_Die& lines, const Dwarf_Die& functions, Effort* effort)
+      : lines_(lines), top_(functions), effort_(effort) {}
 
   std::vector<Frame> at(uint64_t address) {
     if (!has_functions_) {
@@ -212,17 +243,15 @@ class Unit {
   }
 
  private:
-  // `scope`: "shop::Shelf::". To find the next one libdw reads all that is nested in an entry, so a
-  // file's entries cost more than they are by their depth, and no compiler nests like that.
+  // `scope`: "shop::Shelf::".
   void add_functions(Dwarf_Die* parent, const std::string& scope, int depth) {
     constexpr size_t kScopeMost = 1024;
-    each_child(parent, [&](Dwarf_Die* die) {
-      if (*entries_left_ == 0) return false;
-      --*entries_left_;
+    each_child(parent, effort_, [&](Dwarf_Die* die) {
       const char* name = dwarf_diename(die);
       switch (dwarf_tag(die)) {
         case DW_TAG_subprogram:
-          each_range(die, [&](uint64_t start, uint64_t end) { functions_.add(start, end, *die); });
+          each_range(die, effort_,
+                     [&](uint64_t start, uint64_t end) { functions_.add(start, end, *die); });
           if (!scope.empty()) scopes_.emplace(dwarf_dieoffset(die), scope);
           break;
         case DW_TAG_namespace:
@@ -249,13 +278,13 @@ class Unit {
   }
 
   // The function, and those inlined in it at this address, outermost first.
-  static std::vector<Dwarf_Die> nest_at(Dwarf_Die function, uint64_t address) {
+  std::vector<Dwarf_Die> nest_at(Dwarf_Die function, uint64_t address) const {
     std::vector<Dwarf_Die> nest = {function};
     bool goes_on = true;
     for (int depth = 0; goes_on && depth < kDepthMost; ++depth) {
       goes_on = false;
       Dwarf_Die scope = function;
-      each_child(&scope, [&](Dwarf_Die* die) {
+      each_child(&scope, effort_, [&](Dwarf_Die* die) {
         const int tag = dwarf_tag(die);
         const bool is_inlined = tag == DW_TAG_inlined_subroutine;
         const bool is_scope = is_inlined || tag == DW_TAG_lexical_block ||
@@ -289,7 +318,7 @@ class Unit {
   }
 
   Dwarf_Die lines_, top_;
-  size_t* entries_left_;
+  Effort* effort_;
   bool has_functions_ = false;
   AddressMap<Dwarf_Die> functions_;
   std::unordered_map<Dwarf_Off, std::string> scopes_;  // of functions' declarations
@@ -330,10 +359,12 @@ class DwflFile final : public SymbolFile {
   }
 
   std::vector<Frame> at(uint64_t address) override {
+    effort_.begin();
     if (!has_units_) read_units();
     std::vector<Frame> frames;
     const std::shared_ptr<Unit>* unit = units_.find(address - bias_);
-    if (unit != nullptr) frames = (*unit)->at(address - bias_);
+    if (unit != nullptr && !effort_.is_over()) frames = (*unit)->at(address - bias_);
+    effort_.end();
     // Without a name: of assembler there are lines alone.
     if (frames.empty()) frames.emplace_back();
     Frame& outermost = frames.back();
@@ -352,12 +383,13 @@ class DwflFile final : public SymbolFile {
     Dwarf_CU* unit = nullptr;
     Dwarf_Die lines, functions;
     uint8_t kind;
-    while (dwarf != nullptr &&
+    while (dwarf != nullptr && effort_.goes_on() &&
            dwarf_get_units(dwarf, unit, &unit, nullptr, &kind, &lines, &functions) == 0) {
       if (kind != DW_UT_compile && kind != DW_UT_skeleton) continue;
       const bool is_split = kind == DW_UT_skeleton && dwarf_tag(&functions) != DW_TAG_invalid;
-      auto shared = std::make_shared<Unit>(lines, is_split ? functions : lines, &entries_left_);
-      each_range(&lines, [&](uint64_t start, uint64_t end) { units_.add(start, end, shared); });
+      auto shared = std::make_shared<Unit>(lines, is_split ? functions : lines, &effort_);
+      each_range(&lines, &effort_,
+                 [&](uint64_t start, uint64_t end) { units_.add(start, end, shared); });
     }
     units_.sort();
   }
@@ -400,8 +432,8 @@ class DwflFile final : public SymbolFile {
   Dwfl* dwfl_;
   Dwfl_Module* module_ = nullptr;
   bool has_units_ = false, has_symbols_ = false;
-  size_t entries_left_ = 8'000'000;  // whatever the file says; those of a browser are fewer
-  Dwarf_Addr bias_ = 0;              // of the debug information's addresses
+  Effort effort_;
+  Dwarf_Addr bias_ = 0;  // of the debug information's addresses
   AddressMap<std::shared_ptr<Unit>> units_;
   AddressMap<const char*> symbols_;
 };

@@ -151,12 +151,11 @@ int show(const Options& options) {
 
 bool read_options(Options* options, int argc, char** argv) {
   Arguments arguments(kHelp);
-  CLI::App& app = arguments.app();
-  app.add_option("TARGET", options->target);
-  app.add_option("--interval", options->interval)->type_name("SECONDS")->take_last();
-  app.add_option("--sort", options->sort)->type_name("KEY")->take_last();
-  app.add_flag("--tree", options->is_tree);
-  app.add_flag("--once", options->once);
+  arguments.add_option("TARGET", options->target);
+  arguments.add_option("--interval", options->interval).type_name("SECONDS").take_last();
+  arguments.add_option("--sort", options->sort).type_name("KEY").take_last();
+  arguments.add_flag("--tree", options->is_tree);
+  arguments.add_flag("--once", options->once);
   if (!arguments.read(argc, argv)) return false;
   if (!(options->interval >= 0.1 && options->interval <= 3600)) {
     arguments.fail("--interval: expected seconds, from 0.1 to 3600");

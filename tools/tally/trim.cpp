@@ -39,7 +39,7 @@ uint64_t rss_of(const Reader& reader) {
 int trim(int argc, char** argv) {
   Arguments arguments(kHelp);
   std::string target;
-  arguments.app().add_option("TARGET", target);
+  arguments.add_option("TARGET", target);
   if (!arguments.read(argc, argv)) return 0;
   Reader reader = open_record(target);
   const uint64_t before = rss_of(reader);
