@@ -11,7 +11,7 @@ QUIET, DOUBLE_FREE = sys.argv[1], sys.argv[2]
 LIBRARY = sys.argv[3] if len(sys.argv) > 3 else None
 
 KNOWN = ("unknown option (known: abort_conf, backend, check, dump_path, dump_signal, fault, guard, limit, limits, log, "
-         "on_corruption, purge_ms, record, record_ms, report, report_pid, reserve, sample, tag_by, tags, thp)")
+         "on_corruption, purge_ms, record, record_ms, report, report_pid, reserve, sample, tag_by, tags, thp, zero)")
 PURGE = "expected milliseconds, 0 to 3600000"
 CORRUPTION = "expected abort or report"
 BACKEND = "expected os, libc, jemalloc or mimalloc"
@@ -70,6 +70,8 @@ CASES = [
     ({"TALLY_THP": "never"}, []),
     ({"TALLY_THP": "auto"}, []),
     ({"TALLY_CONF": "thp:always"}, []),
+    ({"TALLY_ZERO": "0"}, []),
+    ({"TALLY_ZERO": "1"}, ["TALLY_ZERO=1: expected 0, as only libtally-hardened.so zeroes"]),
     ({"TALLY_THP": "on"}, ["TALLY_THP=on: expected never, auto or always"]),
     ({"TALLY_BACKEND": "x"}, [f"TALLY_BACKEND=x: {BACKEND}"]),
     ({"TALLY_CHECK": "1"}, []),

@@ -9,6 +9,7 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checks.h"
@@ -59,7 +60,9 @@ std::string tally_in(const std::string& maps) {
     size_t path = line.find('/');
     if (path == line.npos) continue;
     size_t name = line.rfind('/') + 1;
-    if (line.compare(name, strlen("libtally.so"), "libtally.so") == 0) return line.substr(path);
+    for (std::string_view library : {"libtally.so", "libtally-hardened.so"}) {
+      if (line.compare(name, library.size(), library) == 0) return line.substr(path);
+    }
   }
   return "";
 }
@@ -87,7 +90,8 @@ void check_malloc(Findings& findings, pid_t pid, const std::string& preload) {
   for (char& c : names) c = c == ':' ? ' ' : c;
   std::istringstream list(names);
   for (std::string path; list >> path;) {
-    if (fs::path(path).filename().string().starts_with("libtally.so")) {
+    const std::string name = fs::path(path).filename().string();
+    if (name.starts_with("libtally.so") || name.starts_with("libtally-hardened.so")) {
       findings.ok("malloc", "is Tally's");
       return;
     }

@@ -137,18 +137,18 @@ std::string backend_library(const Backend& backend, const std::string& file) {
   return path;
 }
 
-std::string find_tally_library(const std::string& given) {
+std::string find_tally_library(const std::string& given, const std::string& name) {
   if (!given.empty()) return preloadable(given);
   const fs::path own = fs::read_symlink("/proc/self/exe").parent_path();
   const fs::path prefix = own.parent_path();
   std::string looked_at;
   // As it is built and installed; and all in one folder.
   for (const fs::path& folder : {prefix / "lib", prefix / TALLY_LIBRARY_FOLDER, own}) {
-    std::string path = folder / "libtally.so";
+    std::string path = folder / name;
     if (fs::exists(path)) return preloadable(path);
     looked_at += (looked_at.empty() ? "" : ", ") + path;
   }
-  throw Failure(kConfiguration, "libtally.so was not found; looked for " + looked_at +
+  throw Failure(kConfiguration, name + " was not found; looked for " + looked_at +
                                     "; name it by --library PATH or TALLY_LIBRARY=PATH");
 }
 

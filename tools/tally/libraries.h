@@ -30,7 +30,7 @@ SearchPath linker_search_path();
 
 // libtally.so, ready for LD_PRELOAD: the file that was given, if one was, else one near this
 // program. Throws Failure (kConfiguration).
-std::string find_tally_library(const std::string& given);
+std::string find_tally_library(const std::string& given, const std::string& name = "libtally.so");
 
 // Likewise the library of a backend that needs one. It is looked for and not loaded: jemalloc as
 // Debian has it cannot be loaded by dlopen.

@@ -54,6 +54,8 @@ likewise if it exits past its exit handlers.
   --exec                  becomes PROGRAM: no process stays between, and nothing is told of its end
   --option NAME=VALUE     TALLY_NAME=VALUE: whatever else the library takes; as often as wanted
   --library PATH          libtally.so; else TALLY_LIBRARY names it, else it is near this program
+  --hardened              libtally-hardened.so, which is near this program: finds misuse of memory,
+                          and takes more time
   --help                  this text
 
 Options become variables that the library reads, beside those that the environment has; where both
@@ -87,7 +89,7 @@ struct Arguments {
   std::string tag_by, record, backend, library, report, json;
   std::optional<std::string> sample;
   std::vector<std::string> limits, options;
-  bool children = false, quiet = false, exec = false, leaks = false, help = false;
+  bool children = false, quiet = false, exec = false, leaks = false, hardened = false, help = false;
   char** program = nullptr;  // the end of argv
 };
 
@@ -113,7 +115,9 @@ void declare(CLI::App& app, Arguments& arguments) {
   CLI::Option* leaks = app.add_flag("--leaks", arguments.leaks);
   app.add_flag("--exec", arguments.exec)->excludes(leaks);
   app.add_option("--option", arguments.options)->type_name("NAME=VALUE")->allow_extra_args(false);
-  app.add_option("--library", arguments.library)->type_name("PATH")->take_last();
+  CLI::Option* library =
+      app.add_option("--library", arguments.library)->type_name("PATH")->take_last();
+  app.add_flag("--hardened", arguments.hardened)->excludes(library);
 }
 
 Arguments read_arguments(int argc, char** argv) {
@@ -284,7 +288,8 @@ void set_preload(const Arguments& arguments, const std::string& program) {
   std::string preload;
   if (!has_tally_inside(program)) {
     preload = arguments.library.empty() ? variable("TALLY_LIBRARY") : arguments.library;
-    preload = find_tally_library(preload);
+    preload = arguments.hardened ? find_tally_library("", "libtally-hardened.so")
+                                 : find_tally_library(preload);
   }
   unsetenv("TALLY_LIBRARY");  // is this program's, and no option of the library
   const std::string already = variable("LD_PRELOAD");

@@ -134,7 +134,8 @@ std::vector<std::string> Symbols::complaints() const {
 }
 
 bool Symbols::is_allocators(uint32_t call) {
-  if (last_part(module_of(call)).starts_with("libtally.so")) return true;
+  const auto module = last_part(module_of(call));
+  if (module.starts_with("libtally.so") || module.starts_with("libtally-hardened.so")) return true;
   // The function that has the code: what is inlined there may have any name.
   return tool::is_allocators(frames_of(call).back());
 }
