@@ -240,6 +240,20 @@ class FindsTheLibrary(ToolTest):
         self.assertEqual(self.run_quietly("--library=bin/../b.so", *show, cwd=self.folder),
                          self.path("bin/../b.so") + "\n")
 
+    def test_the_hardened_one(self):
+        root = self.install("usr", "bin")
+        for name in "libtally.so", "libtally-hardened.so":
+            shutil.copy(LIBRARY, os.path.join(root, "bin", name))
+        environment = {"TALLY_LIBRARY": f"{root}/bin/libtally.so"}
+        show = ["sh", "-c", "echo $LD_PRELOAD"]
+        self.assertEqual(self.run_quietly("--hardened", *show, environment=environment),
+                         f"{root}/bin/libtally-hardened.so\n")
+        self.fails(2, "--library excludes --hardened" + USAGE, "--hardened", "--library", "x", "true")
+        os.remove(f"{root}/bin/libtally-hardened.so")
+        _, said, code = self.call("run", "--hardened", "true")
+        self.assertEqual(code, 78)
+        self.assertIn("libtally-hardened.so was not found; looked for ", said)
+
     def test_what_cannot_be_preloaded(self):
         self.fails(78, "/no/such.so: no such library", "--library", "/no/such.so", "true")
         text = self.write("text", "INPUT(libtally.a)")
