@@ -20,7 +20,7 @@
 // Programs without a C++ runtime load us too. Without one nothing throws, and nothing here is
 // called.
 asm(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak "
-    "_Unwind_Resume");
+    "_Unwind_Resume\n.weak _ZSt9terminatev");
 // NOLINTNEXTLINE(readability-identifier-naming)
 extern "C" __attribute__((weak)) void* __cxa_begin_catch(void*) noexcept;
 namespace {
@@ -108,7 +108,44 @@ template <bool kArray, class... Alignment>
 }  // namespace
 }  // namespace tally::core
 
-using tally::core::give, tally::core::new_or_null, tally::core::new_slow, tally::core::take;
+// Where these are, whoever else defines them.
+extern "C" {
+#define TALLY_OWN(name, symbol)                                         \
+  asm(".globl " #name "\n.hidden " #name "\n.set " #name ", " #symbol); \
+  __attribute__((visibility("hidden"))) extern const char name[]
+TALLY_OWN(tally_own_new, _Znwm);
+TALLY_OWN(tally_own_new_array, _Znam);
+TALLY_OWN(tally_own_new_aligned, _ZnwmSt11align_val_t);
+}
+
+namespace tally::core {
+namespace {
+
+// Who has an operator new of his own may ask it for more than he deletes.
+bool is_new_ours() {
+  using New = void* (*)(size_t);
+  using AlignedNew = void* (*)(size_t, std::align_val_t);
+  auto is_at = [](auto* function, const char* own) {
+    asm("" : "+r"(own));  // compilers know that two names are two functions
+    return reinterpret_cast<const char*>(function) == own;
+  };
+  return is_at(static_cast<New>(::operator new), tally_own_new) &&
+         is_at(static_cast<New>(::operator new[]), tally_own_new_array) &&
+         is_at(static_cast<AlignedNew>(::operator new), tally_own_new_aligned);
+}
+
+inline void check(const void* p, size_t n, std::align_val_t alignment = std::align_val_t{1}) {
+  if constexpr (kChecksSizes) check_sized(p, n, static_cast<size_t>(alignment), is_new_ours());
+}
+inline void check(const void* p, std::align_val_t alignment) {
+  if constexpr (kChecksSizes) check_sized(p, 0, static_cast<size_t>(alignment), false);
+}
+
+}  // namespace
+}  // namespace tally::core
+
+using tally::core::check, tally::core::give, tally::core::new_or_null, tally::core::new_slow,
+    tally::core::take;
 
 #define TALLY_NEW TALLY_EXPORT TALLY_FORWARDER
 #define TALLY_CALLER __builtin_return_address(0)
@@ -142,9 +179,18 @@ TALLY_EXPORT void operator delete(void* p, const std::nothrow_t&) noexcept { ::o
 TALLY_EXPORT void operator delete[](void* p, const std::nothrow_t&) noexcept {
   ::operator delete[](p);
 }
-TALLY_EXPORT void operator delete(void* p, size_t) noexcept { ::operator delete(p); }
-TALLY_EXPORT void operator delete[](void* p, size_t) noexcept { ::operator delete[](p); }
-TALLY_EXPORT void operator delete(void* p, std::align_val_t) noexcept { give(p); }
+TALLY_EXPORT void operator delete(void* p, size_t n) noexcept {
+  check(p, n);
+  ::operator delete(p);
+}
+TALLY_EXPORT void operator delete[](void* p, size_t n) noexcept {
+  check(p, n);
+  ::operator delete[](p);
+}
+TALLY_EXPORT void operator delete(void* p, std::align_val_t a) noexcept {
+  check(p, a);
+  give(p);
+}
 TALLY_EXPORT void operator delete[](void* p, std::align_val_t a) noexcept {
   ::operator delete(p, a);
 }
@@ -154,9 +200,11 @@ TALLY_EXPORT void operator delete(void* p, std::align_val_t a, const std::nothro
 TALLY_EXPORT void operator delete[](void* p, std::align_val_t a, const std::nothrow_t&) noexcept {
   ::operator delete[](p, a);
 }
-TALLY_EXPORT void operator delete(void* p, size_t, std::align_val_t a) noexcept {
+TALLY_EXPORT void operator delete(void* p, size_t n, std::align_val_t a) noexcept {
+  check(p, n, a);
   ::operator delete(p, a);
 }
-TALLY_EXPORT void operator delete[](void* p, size_t, std::align_val_t a) noexcept {
+TALLY_EXPORT void operator delete[](void* p, size_t n, std::align_val_t a) noexcept {
+  check(p, n, a);
   ::operator delete[](p, a);
 }

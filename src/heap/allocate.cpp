@@ -70,6 +70,7 @@ Heap* heap_for(const RunningThread& running, const Request& request) {
 // From the heap, or the tag's memory for large blocks. nullptr: no memory.
 void* allocate_in(Heap* heap, const Request& request, bool* zeroed) {
   unsigned c = aligned_class(request.alignment, request.n);
+  if (kHardened && request.n == 0 && has_nothing_left()) c = kClasses;
   if (c < kClasses) return pop(heap, c, request.n, request.alignment);
   Tag* tag = heap->tag.load(std::memory_order_relaxed);
   return allocate_large(tag, request.n, request.alignment, zeroed);

@@ -10,6 +10,7 @@
 #include "heap/thread.h"
 #include "memory/span.h"
 #include "os/libc.h"
+#include "os/os.h"
 
 namespace tally::core {
 namespace {
@@ -102,6 +103,37 @@ Slab* find_block(const void* p) {
       break;
   }
   return nullptr;
+}
+
+namespace {
+
+// Whether a block that was allocated with n bytes would be as p is.
+bool fits_exactly(const Slab* slab, size_t usable, size_t n, size_t alignment) {
+  if (slab->block_size == 0) {
+    if (kHardened && slab->what().kind != SlabKind::kGuarded) {
+      return block_bytes(slab) - slab->capacity == n;
+    }
+    return usable == n || round_up(max_of(n, 1), os::page_size()) == block_bytes(slab);
+  }
+  const unsigned c = slab->what().size_class;
+  // A wider class is one for the alignment.
+  const bool is_wider = alignment > kMinAlignment && class_for(max_of(n, 1)) != c;
+  if constexpr (kHardened) return usable == (is_wider ? class_size(c) - kSealBytes : n);
+  return is_wider || class_for(max_of(n, 1)) == c;
+}
+
+}  // namespace
+
+void check_sized(const void* p, size_t n, size_t alignment, bool exact) {
+  if constexpr (!kChecksSizes) return;
+  const Slab* slab = p == nullptr ? nullptr : find_block(p);
+  if (slab == nullptr) return;  // free will tell
+  const size_t usable = usable_size(slab, p);
+  if ((address(p) & (alignment - 1)) != 0) {
+    misuse_alignment(p, alignment, slab);
+  } else if (n > usable || (exact && !fits_exactly(slab, usable, n, alignment))) {
+    misuse_size(p, n, usable, slab);
+  }
 }
 
 bool is_libcs(const void* p, Use use) {

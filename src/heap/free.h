@@ -35,6 +35,12 @@ inline void release_block(void* p) {
   if (TALLY_UNLIKELY(slab->level.count_down())) on_level(slab);
 }
 
+// A program gives p back and says what it is: of n bytes, aligned so. Reported if it is not.
+// `exact`: n is what was asked for, and not less. In builds with kChecksSizes; p is freed after
+// that.
+inline constexpr bool kChecksSizes = kHardened || kChecks;
+void check_sized(const void* p, size_t n, size_t alignment, bool exact);
+
 // The slab or large block of which p is a live block, or nullptr.
 Slab* find_block(const void* p);
 // For a p that find_block does not know and that is not nullptr: true if the C library allocated it
@@ -48,7 +54,9 @@ inline size_t block_bytes(const Slab* slab) {
 }
 // Bytes that may be used in p, which is one.
 inline size_t usable_size(const Slab* slab, const void* p) {
-  if (!kHardened || slab->block_size == 0) return block_bytes(slab);
+  if (!kHardened || slab->block_size == 0) {
+    return kHardened && slab->is_nothing ? 0 : block_bytes(slab);
+  }
   hardened::Seal seal = hardened::look_at_seal(p, slab->block_size);
   return seal.state == hardened::State::kLive ? seal.bytes : slab->block_size - kSealBytes;
 }

@@ -8,22 +8,59 @@
 #include "heap/relief.h"
 #include "heap/sampling.h"
 #include "memory/chunk.h"
+#include "memory/guard.h"
 #include "memory/span.h"
 #include "os/os.h"
 
 namespace tally::core {
 namespace {
 
-unsigned slots_for(size_t bytes) { return static_cast<unsigned>(divide_up(bytes, kSlotBytes)); }
+unsigned slots_for(size_t bytes) {
+  return static_cast<unsigned>(divide_up(bytes + guard::bytes(), kSlotBytes));
+}
 
-Slab* take(size_t bytes, size_t alignment, bool* zeroed) {
+void give(Slab* slab) { slab->slots != 0 ? give_run(slab) : give_span(slab); }
+
+Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   if (bytes <= kRunMax && alignment <= kRunMax) {
-    return take_run(slots_for(bytes), alignment, false, zeroed);
+    Slab* run = take_run(slots_for(bytes), alignment, false, zeroed);
+    if (!kHardened || run == nullptr || open_run(run, is_open ? bytes : 0)) return run;
+    give_run(run);
+    return nullptr;
   }
   return take_span(bytes, alignment, zeroed);
 }
 
+// What was freed last stays closed, and its addresses are nobody's: those of so many blocks, unless
+// they are very long. Hardened.
+constexpr unsigned kDelayed = 32;
+constexpr size_t kDelayedMost = 16 * MiB;
+constinit std::atomic<Slab*> g_delayed[kDelayed] = {};
+
+// A block that is free: what is to be given back for it; nullptr: nothing.
+Slab* delay(Slab* slab, size_t bytes) {
+  Backend* from = slab->slots != 0 ? Chunk::of(slab)->from : slab->from;
+  if (bytes > kDelayedMost || guard::bytes() == 0 || !from->by_pages()) return slab;
+  if (!os::forbid(slab->start, bytes)) return slab;
+  return g_delayed[hardened::draw() % kDelayed].exchange(slab, std::memory_order_acq_rel);
+}
+
+// Hardened: blocks of no bytes, which nobody may access.
+constinit std::atomic<unsigned> g_nothings{0};
+
+void note_nothing(Slab* slab, bool yes) {
+  if (yes) g_nothings.fetch_add(1, std::memory_order_relaxed);
+  if (!yes && slab->is_nothing) g_nothings.fetch_sub(1, std::memory_order_relaxed);
+  slab->is_nothing = yes;
+}
+
 }  // namespace
+
+bool has_nothing_left() {
+  // Each takes a slot of addresses.
+  constexpr unsigned kMost = 1024;
+  return guard::bytes() != 0 && g_nothings.load(std::memory_order_relaxed) < kMost;
+}
 
 void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   if (n > PTRDIFF_MAX || alignment > PTRDIFF_MAX / 2) return nullptr;
@@ -31,14 +68,19 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   // Asked before, as a mapping costs more than a refusal should; and charged after, so that what
   // the system refuses is in no peak.
   if (!tag->may_charge(bytes)) return nullptr;
-  Slab* slab = take(bytes, alignment, zeroed);
+  const bool is_open = !kHardened || n != 0;
+  Slab* slab = take(bytes, alignment, is_open, zeroed);
   if (slab == nullptr) return nullptr;
   if (!tag->charge(bytes)) {
-    slab->slots != 0 ? give_run(slab) : give_span(slab);
+    give(slab);
     return nullptr;
   }
   SlabKind kind = slab->slots != 0 ? SlabKind::kRun : SlabKind::kSpan;
   slab->block_size = 0;
+  if constexpr (kHardened) {
+    slab->capacity = static_cast<uint32_t>(bytes - n);
+    note_nothing(slab, !is_open);
+  }
   slab->bytes.store(bytes, std::memory_order_relaxed);
   slab->binding.store(Binding{kind, 0, static_cast<uint16_t>(tag->id)}.pack(),
                       std::memory_order_release);
@@ -63,10 +105,12 @@ void free_large(Slab* slab) {
   at_point("large: freed");
   if (kind == SlabKind::kRun) {
     Chunk::of(slab)->large_blocks.fetch_sub(1, std::memory_order_relaxed);
-    give_run(slab);
-  } else {
-    give_span(slab);
   }
+  if constexpr (kHardened) {
+    note_nothing(slab, false);
+    slab = delay(slab, bytes);
+  }
+  if (slab != nullptr) give(slab);
   tag->remove_large(bytes);
   tag->uncharge(bytes);
   purge_tick();
@@ -78,9 +122,13 @@ void* resize_large(Slab* slab, size_t n) {
   size_t old_bytes = slab->bytes.load(std::memory_order_relaxed);
   // Its end is to be where the guard is.
   if (slab->what().kind == SlabKind::kGuarded) return n == old_bytes ? slab->start : nullptr;
+  if (kHardened && slab->is_nothing) return nullptr;
   size_t bytes = round_up(max_of(n, 1), os::page_size());
   Tag* tag = find_tag(slab->what().tag);
-  if (bytes == old_bytes) return slab->start;
+  if (bytes == old_bytes) {
+    if constexpr (kHardened) slab->capacity = static_cast<uint32_t>(bytes - n);
+    return slab->start;
+  }
   limits_met.refused = nullptr;
   if (bytes > old_bytes) {
     // Asked first: what is refused above must not be seen below.
@@ -95,8 +143,15 @@ void* resize_large(Slab* slab, size_t n) {
   } else if (bytes <= kRunMax && bytes > kMediumMax) {
     unsigned slots = slots_for(bytes);
     bool zeroed;
-    if (slots < slab->slots) shrink_run(slab, slots);
-    ok = slots <= slab->slots || grow_run(slab, slots, &zeroed);
+    const unsigned had = slab->slots;
+    if (slots < had) shrink_run(slab, slots);
+    ok = slots <= had || grow_run(slab, slots, &zeroed);
+    if constexpr (kHardened) {
+      if (ok && !reopen_run(slab, old_bytes, bytes)) {
+        if (slots > had) shrink_run(slab, had);
+        ok = false;
+      }
+    }
   }
   if (!ok) {
     if (bytes > old_bytes) tag->unreserve(bytes - old_bytes);
@@ -106,6 +161,7 @@ void* resize_large(Slab* slab, size_t n) {
   // What callers ask for more is asked for; what they ask for less was asked for before.
   if (n > old_bytes) tag->large_requested.fetch_add(n - old_bytes, std::memory_order_relaxed);
   slab->bytes.store(bytes, std::memory_order_relaxed);
+  if constexpr (kHardened) slab->capacity = static_cast<uint32_t>(bytes - n);
   tag->large_live_bytes.fetch_add(bytes - old_bytes, std::memory_order_relaxed);
   if (bytes < old_bytes) tag->uncharge(old_bytes - bytes);
   purge_tick();

@@ -12,6 +12,8 @@ namespace tally::core {
 // zero.
 void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed);
 // `slab` is a run or span, and p its start.
+// Hardened: whether a block of no bytes is to be a large one, of which nothing can be accessed.
+bool has_nothing_left();
 void free_large(Slab* slab);
 // Makes the block longer or shorter without copying; a span may move. Returns where it is then;
 // nullptr: it is as before, and must be copied.

@@ -162,6 +162,22 @@ Block* hardened::report_link(const Block* block) {
   return nullptr;
 }
 
+void misuse_size(const void* p, size_t n, size_t has, const Slab* slab) {
+  Line line;
+  line.text().put("sized delete of ").hex(address(p)).put(" as ").number(n);
+  line.text().put(n == 1 ? " byte, and it has " : " bytes, and it has ").number(has);
+  line.put_block(slab);
+  line.end();
+}
+
+void misuse_alignment(const void* p, size_t alignment, const Slab* slab) {
+  Line line;
+  line.text().put("aligned delete of ").hex(address(p)).put(", which is not aligned to ");
+  line.text().number(alignment);
+  line.put_block(slab);
+  line.end();
+}
+
 void misuse_foreign(Use use, const void* p) {
   g_foreign.fetch_add(1, std::memory_order_relaxed);
   Line line;

@@ -62,6 +62,12 @@ inline Block* check_head(Block* first, uint32_t count, const Slab* slab, uint32_
   return check_list(first, count, slab, options.check || count < little ? ~0U : 3);
 }
 
+// ---- Hardened, or with checks.
+
+// p is deleted as of n bytes, and has others; as so aligned, and it is not.
+void misuse_size(const void* p, size_t n, size_t has, const Slab* slab);
+void misuse_alignment(const void* p, size_t alignment, const Slab* slab);
+
 // ---- Hardened.
 
 // A block, off its list, is to be one of `n` bytes, of this class.

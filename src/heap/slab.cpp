@@ -14,6 +14,7 @@
 #include "heap/thread.h"
 #include "memory/address_map.h"
 #include "memory/chunk.h"
+#include "memory/guard.h"
 #include "os/os.h"
 
 namespace tally::core {
@@ -122,6 +123,13 @@ Slab* new_slab(Heap* heap, unsigned c) {
   TALLY_ASSERT(!slab->parked.load(std::memory_order_relaxed));
   size_t bytes =
       slots == 1 ? kSlotBytes - (address(slab->start) & (kSlotBytes - 1)) : slots * kSlotBytes;
+  bytes -= guard::bytes();
+  if constexpr (kHardened) {
+    if (!open_run(slab, bytes)) {
+      give_run(slab);
+      return nullptr;
+    }
+  }
   slab->free = nullptr;
   slab->block_size = static_cast<uint32_t>(class_size(c));
   slab->capacity = static_cast<uint32_t>(bytes / class_size(c));

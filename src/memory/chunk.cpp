@@ -8,6 +8,7 @@
 #include "base/options.h"
 #include "base/preempt.h"
 #include "memory/address_map.h"
+#include "memory/guard.h"
 #include "memory/meta.h"
 #include "memory/refusal.h"
 #include "os/os.h"
@@ -83,6 +84,20 @@ void rebin(Chunk* chunk) {
   g_filled_bins |= bits(bin, 1);
 }
 
+// Whether what is free in the chunk is closed.
+bool is_guarded(const Chunk* chunk) { return guard::bytes() != 0 && chunk->from->by_pages(); }
+
+// Memory that nobody may access, though the system has it all. Else it is open, no more.
+void close_new(char* start, const char* end) {
+  if (start < end) os::protect(start, static_cast<size_t>(end - start));
+}
+
+// Free slots: true if they are given back.
+bool close(Chunk* chunk, unsigned first, unsigned slots) {
+  char* start = chunk->slot_start(first);
+  return os::forbid(start, static_cast<size_t>(chunk->slot_end(first + slots - 1) - start));
+}
+
 // The slots behind the first.
 constexpr size_t kHollowBytes = kChunkBytes - kSlotBytes;
 constexpr uint64_t kHollowSlots = ~uint64_t{1};
@@ -94,6 +109,7 @@ Chunk* refill_hollow() {
        chunk != nullptr && g_hollow_count != 0; chunk = chunk->next_chunk) {
     if (!chunk->hollow || !backend::take_again(chunk->slot_start(1), kHollowBytes)) continue;
     chunk->hollow = false;
+    if (is_guarded(chunk)) close_new(chunk->slot_start(1), chunk->slot_end(kSlotsPerChunk - 1));
     --g_hollow_count;
     for (unsigned i = 1; i < kSlotsPerChunk; ++i) {
       address_map.set(chunk->slot_start(i), &chunk->slabs[i]);
@@ -121,6 +137,9 @@ Chunk* new_chunk() {
     chunk->huge.store(true, std::memory_order_relaxed);
   }
   chunk->from = from;
+  if (is_guarded(chunk)) {
+    close_new(reinterpret_cast<char*>(chunk) + header, chunk->slot_end(kSlotsPerChunk - 1));
+  }
   chunk->free_slots = ~uint64_t{0};
   chunk->bin = Chunk::kNoBin;
   rebin(chunk);
@@ -155,8 +174,10 @@ void vacate(Chunk* chunk, unsigned first, unsigned slots) {
     address_map.set(chunk->slot_end(i) - 1, &chunk->slabs[i]);
   }
   chunk->free_slots |= mask;
-  set_dirty(chunk, chunk->dirty_slots | mask);
-  chunk->dirty_since = os::now_ms();
+  if (!is_guarded(chunk) || !close(chunk, first, slots)) {
+    set_dirty(chunk, chunk->dirty_slots | mask);
+    chunk->dirty_since = os::now_ms();
+  }
   rebin(chunk);
 }
 
@@ -249,12 +270,28 @@ Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) 
   return slab;
 }
 
+bool open_run(Slab* run, size_t bytes) {
+  Chunk* chunk = Chunk::of(run);
+  if (!is_guarded(chunk)) return true;
+  const unsigned last = chunk->slot_of(run) + run->slots - 1;
+  const auto whole = static_cast<size_t>(chunk->slot_end(last) - run->start);
+  return os::allow(run->start, guard::take_place() ? bytes : whole);
+}
+
+bool reopen_run(Slab* run, size_t old_bytes, size_t bytes) {
+  if (!is_guarded(Chunk::of(run))) return true;
+  if (bytes > old_bytes) return os::allow(run->start + old_bytes, bytes - old_bytes);
+  os::forbid(run->start + bytes, old_bytes - bytes);
+  return true;
+}
+
 void give_run(Slab* run) {
   Chunk* chunk = Chunk::of(run);
   {
     LockGuard guard(central);
     vacate(chunk, chunk->slot_of(run), run->slots);
   }
+  if (is_guarded(chunk)) guard::give_place();
   purge_surplus();
 }
 

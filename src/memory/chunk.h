@@ -56,6 +56,11 @@ extern constinit std::atomic<Chunk*> all_chunks;
 // nothing else set, and every slot resolves to it. `zeroed` tells whether the memory reads as zero.
 // Slot 0, which is shorter, is only given where `short_slot` allows it. nullptr: no memory.
 Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed);
+// Hardened, where a run is closed until then: its first `bytes` may be accessed, and what is behind
+// them may not. False: the system refused.
+bool open_run(Slab* run, size_t bytes);
+// It was open to `old_bytes`, and is to be to `bytes`. False likewise, and it may be longer.
+bool reopen_run(Slab* run, size_t old_bytes, size_t bytes);
 // The run is free, its content may be lost. Its descriptor is kFree, with no owner, already.
 void give_run(Slab* run);
 // The run's last slots beyond `slots` are free.

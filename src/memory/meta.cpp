@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "base/config.h"
 #include "base/math.h"
+#include "memory/guard.h"
 #include "os/os.h"
 
 namespace tally::core::meta {
@@ -103,8 +104,12 @@ void* carve(size_t bytes) {
   if (static_cast<size_t>(g_end - g_next) < bytes) {
     char* region = take_mapping(kRegionBytes);
     if (region == nullptr) return nullptr;
-    g_next = region;
-    g_end = region + kRegionBytes;
+    g_next = region + guard::bytes();
+    g_end = region + kRegionBytes - guard::bytes();
+    if constexpr (kHardened) {
+      os::protect(region, guard::bytes());
+      os::protect(g_end, guard::bytes());
+    }
   }
   char* p = g_next;
   size_t page = os::page_size();

@@ -97,7 +97,7 @@ struct alignas(kCacheLine) Slab {
   std::atomic<Heap*> heap;        // lock
   char* start = nullptr;          // const
   Relaxed<uint32_t> block_size;   // const; 0 for a large block
-  uint32_t capacity = 0;          // const
+  uint32_t capacity = 0;          // const; of a large block, hardened: bytes beyond those asked for
   std::atomic<uint32_t> carved;   // owner, with the lock
   std::atomic<uint32_t> binding;  // lock, a Binding
   uint32_t in_holes = 0;          // owner, with the lock
@@ -120,7 +120,10 @@ struct alignas(kCacheLine) Slab {
   std::atomic<bool>
       parked;               // lock: not in the list of available slabs, as too little of it is free
   std::atomic<bool> woken;  // any: it is in a thread's list of slabs to look at
-  bool kept;                // lock: in the heap's list of empty slabs
+  union {
+    bool kept;        // of blocks, lock: in the heap's list of empty slabs
+    bool is_nothing;  // of a large block, who holds it: it has no bytes
+  };
   union {
     bool sparse;   // of blocks: owner, with the lock: it was noted as such
     bool sampled;  // of a large block: who holds it

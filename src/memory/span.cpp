@@ -6,11 +6,27 @@
 #include "base/options.h"
 #include "memory/address_map.h"
 #include "memory/chunk.h"
+#include "memory/guard.h"
 #include "memory/meta.h"
 #include "os/os.h"
 
 namespace tally::core {
 namespace {
+
+// Hardened: a span of which the first `bytes` may be accessed, and the rest may not. False: the
+// system refused.
+bool open_span(Slab* span, size_t bytes, bool is_new) {
+  if (guard::bytes() == 0 || !span->from->by_pages()) return true;
+  if (!is_new && !os::allow(span->start, bytes)) return false;
+  if (guard::take_place()) os::protect(span->start + bytes, span->mapped - bytes);
+  return true;
+}
+// It may be accessed no more, and is clean.
+void close_span(Slab* span) {
+  if (guard::bytes() == 0 || !span->from->by_pages()) return;
+  guard::give_place();
+  os::forbid(span->start, span->mapped);
+}
 
 // A freed span keeps its descriptor and its place in the address map, so that a second free of it
 // is recognised.
@@ -186,19 +202,23 @@ void unmap(Slab* span) {
 }  // namespace
 
 Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
+  const size_t open_bytes = bytes;
   // Whole slots, so that what is cut off starts at one.
-  bytes = round_up(bytes, kSlotBytes);
+  bytes = round_up(bytes + guard::bytes(), kSlotBytes);
   alignment = max_of(alignment, kSlotBytes);
+  Slab* kept = nullptr;
   {
     LockGuard guard(central);
     *zeroed = false;
-    Slab* kept = find_kept(bytes, alignment);
+    kept = find_kept(bytes, alignment);
     if (kept == nullptr && merge_kept()) kept = find_kept(bytes, alignment);
     if (kept == nullptr) kept = grow_kept(bytes, alignment);
-    if (kept != nullptr) {
-      g_used_bytes += kept->mapped;
-      return kept;
-    }
+    if (kept != nullptr) g_used_bytes += kept->mapped;
+  }
+  if (kept != nullptr) {
+    if (!kHardened || open_span(kept, open_bytes, false)) return kept;
+    give_span(kept);
+    return nullptr;
   }
   *zeroed = true;
   Backend* from = backend::source();
@@ -217,10 +237,12 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
   }
   central.release();
   if (span == nullptr) backend::give(from, start, bytes);
+  if (kHardened && span != nullptr) open_span(span, open_bytes, true);
   return span;
 }
 
 void give_span(Slab* span) {
+  if constexpr (kHardened) close_span(span);
   Slab* out[kKeptMax + 1];
   unsigned count = 0;
   {
@@ -246,12 +268,18 @@ void give_span(Slab* span) {
 size_t kept_span_bytes() { return g_kept_bytes; }
 
 bool resize_span(Slab* span, size_t bytes) {
-  bytes = round_up(bytes, kSlotBytes);
+  size_t open_bytes = bytes;
+  bytes = round_up(bytes + guard::bytes(), kSlotBytes);
   LockGuard guard(central);
-  size_t had = span->mapped;
-  if (!move(span, bytes, kSlotBytes)) return false;
+  size_t had = span->mapped, had_open = span->bytes.load(std::memory_order_relaxed);
+  const bool is_guarded = guard::bytes() != 0 && span->from->by_pages();
+  // Only what is one mapping can be resized.
+  if (is_guarded) os::allow(span->start + had_open, had - had_open);
+  const bool moved = move(span, bytes, kSlotBytes);
+  if (!moved) open_bytes = had_open;
+  if (is_guarded) os::protect(span->start + open_bytes, span->mapped - open_bytes);
   g_used_bytes += span->mapped - had;
-  return true;
+  return moved;
 }
 
 const Slab* find_span(const void* p) {

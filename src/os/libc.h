@@ -28,12 +28,11 @@ struct Module {
     return reinterpret_cast<uintptr_t>(address) - start < end - start;
   }
 };
-// Whether the kernel started a dynamic linker before the program.
-bool has_loader();
 // In which this code or data lies, and which is not unloaded meanwhile; false: in none. Takes no
-// lock (with musl: but for what was not found before); some ten nanoseconds. Without a loader not
-// before constructors run: libc is not ready.
+// lock (with musl: but for what was not found before); some ten nanoseconds.
 bool find_module(const void* address, Module* module);
+// Whether that may be asked before constructors run.
+bool finds_modules_early();
 // The dynamic linker, as far as it allocates by our malloc where it loads another; in a static
 // program that is the program itself. One without code: it does not, and unloads nothing.
 Module loader_module();

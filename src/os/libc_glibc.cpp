@@ -146,7 +146,8 @@ bool find_module(const void* address, Module* module) {
   return true;
 }
 
-bool has_loader() { return getauxval(AT_BASE) != 0; }
+// A static program's libc allocates before it can tell; the kernel started no linker for it.
+bool finds_modules_early() { return getauxval(AT_BASE) != 0; }
 
 Module loader_module() {
   // The kernel tells where it is, unless it was started as the program; then this function of its

@@ -69,6 +69,8 @@ void libc_free(void* /*p*/) {}
 void* libc_realloc(void* /*p*/, size_t /*bytes*/) { return nullptr; }
 size_t libc_usable_size(const void* /*p*/) { return 0; }
 
+bool has_loader() { return getauxval(AT_BASE) != 0; }
+
 bool find_module(const void* address, Module* module) {
   const size_t taken = min_of(g_taken.load(std::memory_order_relaxed), kPlaces);
   for (size_t i = 0; i < taken; ++i) {
@@ -89,6 +91,8 @@ bool find_module(const void* address, Module* module) {
   *module = place.known.module;
   return true;
 }
+
+bool finds_modules_early() { return true; }
 
 // It allocates by a malloc of its own.
 Module loader_module() { return {g_places, 0, 0, nullptr}; }
@@ -113,6 +117,12 @@ uintptr_t module_bias(const Module& module) { return known_of(module).bias; }
 
 // The kernel puts the program's name above all else.
 uintptr_t main_stack_top() { return getauxval(AT_EXECFN); }
+
+// It takes such a lock too, but nobody else can: a fork may wait for ever for a thread in
+// fflush(nullptr), that for one in getline, and that for us.
+void hold_streams() {}
+void let_go_of_streams() {}
+void reset_streams() {}
 
 bool has_libc() { return false; }
 void* libc_aligned(size_t /*alignment*/, size_t /*bytes*/) { return nullptr; }

@@ -35,20 +35,21 @@ class Lock {
   bool held_by_me() const { return (word_.load(std::memory_order_relaxed) & ~kContended) == me(); }
 
   // Around fork. A lock that this thread holds already (fork in a signal handler that interrupted
-  // us) stays as it is: the child too returns into the interrupted step, and ends it. Who holds one
-  // may meet others out of order, and somebody may wait for that one with those in hand: so it does
-  // not wait for them beyond its `patience`, of which it uses up as many milliseconds.
-  void acquire_for_fork(uint32_t* patience = nullptr) {
+  // us) stays as it is: the child too returns into the interrupted step, and ends it. False: as
+  // long as another thread had it, give_up() was asked every millisecond, and said so.
+  template <class GiveUp>
+  bool acquire_for_fork(GiveUp give_up) {
     if (held_by_me()) {
       was_held_ = true;
-      return;
+      return true;
     }
-    if (patience == nullptr) return acquire();
-    while (!try_acquire()) {
-      if (*patience == 0) return;
-      --*patience;
-      os::sleep_ms(1);
+    if (try_acquire()) return true;
+    uint32_t word;
+    while (!acquire_or_announce(&word)) {
+      if (give_up()) return false;
+      os::futex_wait_ms(futex(), word, 1);
     }
+    return true;
   }
   void release_after_fork() {
     if (!held_by_me()) return;
@@ -80,14 +81,23 @@ class Lock {
       if (word_.load(std::memory_order_relaxed) == 0 && try_acquire()) return;
       processor::relax();
     }
+    uint32_t word;
+    while (!acquire_or_announce(&word)) os::futex_wait(futex(), word);
+  }
+
+  // Takes it, or leaves word that somebody will be asleep, and tells it.
+  bool acquire_or_announce(uint32_t* asleep) {
     for (;;) {
       uintptr_t word = word_.load(std::memory_order_relaxed);
       if (word == 0) {
         // Others may be asleep still, so this holder is to wake one.
-        if (word_.compare_exchange_weak(word, me() | kContended, std::memory_order_acquire)) return;
+        if (word_.compare_exchange_weak(word, me() | kContended, std::memory_order_acquire)) {
+          return true;
+        }
       } else if ((word & kContended) != 0 ||
                  word_.compare_exchange_weak(word, word | kContended, std::memory_order_relaxed)) {
-        os::futex_wait(futex(), static_cast<uint32_t>(word | kContended));
+        *asleep = static_cast<uint32_t>(word | kContended);
+        return false;
       }
     }
   }

@@ -28,7 +28,10 @@ bool purge(void* p, size_t bytes);
 // Gives the memory back and keeps the addresses, which nobody may access from then on. False: the
 // system refused.
 bool forbid(void* p, size_t bytes);
-// What was forbidden may be accessed, and reads as zero. False: the system refused.
+// Nobody may access it from then on, and nothing is given back. False: the system refused.
+bool protect(void* p, size_t bytes);
+// What was forbidden or protected may be accessed, and reads as zero, or as it was. False: the
+// system refused.
 bool allow(void* p, size_t bytes);
 // Asks for huge pages in a range, or for none from now on. A hint: errors do not matter.
 void prefer_huge_pages(void* p, size_t bytes, bool yes);

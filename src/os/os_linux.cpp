@@ -145,6 +145,10 @@ bool forbid(void* p, size_t bytes) {
                              kPrivate | MAP_NORESERVE | MAP_FIXED, -1, 0));
 }
 
+bool protect(void* p, size_t bytes) {
+  return !failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), PROT_NONE));
+}
+
 bool allow(void* p, size_t bytes) {
   return !failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), kReadWrite));
 }

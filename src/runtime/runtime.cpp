@@ -1,6 +1,8 @@
 // The life of the process: the first use, the constructor, fork, and the end.
 #include <string.h>
 
+#include <atomic>
+
 #include "backend/backend.h"
 #include "base/check.h"
 #include "base/options.h"
@@ -27,10 +29,13 @@ constexpr int kExConfig = 78;  // as in sysexits.h
 
 // ---- fork. The child must find every table whole, so the forking thread takes every lock first,
 // in the order in which they nest: tags, threads, each thread's own, reports on guarded blocks, the
-// profile, guarded places, central, metadata. A fork in a signal handler may have interrupted this
-// thread with one of them in hand, and then meets them out of order. Should another thread wait for
-// that one with an earlier one in hand, the fork goes on without it after a while: the child, which
-// mostly does little but exec, may then find a table in the midst of a change.
+// profile, guarded places, central, metadata.
+//
+// A fork in a signal handler may have interrupted this thread with one of them in hand, and then
+// meets the others out of order. So other forks, which wait for that one, give way to it; and
+// should a thread in the midst of a step wait for it, with an earlier one in hand, the fork goes on
+// without that one after a while: the child, which mostly does little but exec, may then find a
+// table in the midst of a change.
 
 template <class Step>
 void for_each_lock(Step step) {
@@ -53,21 +58,54 @@ void for_each_lock(Step step) {
 // and then the outer pair is the one that counts.
 constinit thread_local unsigned t_forks = 0;
 
+constinit std::atomic<uint32_t> g_interrupting{0};  // forks with a lock in hand
+
+bool holds_a_lock() {
+  bool any = false;
+  for_each_lock([&](const Lock& lock) { any |= lock.held_by_me(); });
+  return any;
+}
+
+void give_locks_back() {
+  for_each_lock([](Lock& lock) { lock.release_after_fork(); });
+  os::let_go_of_streams();
+}
+
+bool take_all_locks() {
+  os::hold_streams();
+  bool all = true;
+  for_each_lock([&](Lock& lock) {
+    all = all && lock.acquire_for_fork([] { return g_interrupting.load() != 0; });
+  });
+  return all;
+}
+
+void take_locks_that_can_be_had() {
+  uint32_t patience = 50;  // ms, for all together
+  os::hold_streams();
+  for_each_lock(
+      [&](Lock& lock) { lock.acquire_for_fork([&] { return patience == 0 || --patience == 0; }); });
+}
+
 void before_fork() {
   if (t_forks++ != 0) return;
-  os::hold_streams();
-  uint32_t patience = 50;  // ms, of all together
-  bool is_interrupted = false;
-  for_each_lock([&](const Lock& lock) { is_interrupted |= lock.held_by_me(); });
-  for_each_lock([&](Lock& lock) { lock.acquire_for_fork(is_interrupted ? &patience : nullptr); });
+  if (holds_a_lock()) {
+    g_interrupting.fetch_add(1);
+    take_locks_that_can_be_had();
+  } else {
+    while (!take_all_locks()) {
+      give_locks_back();
+      while (g_interrupting.load() != 0) os::sleep_ms(1);
+    }
+  }
   Lock::hold_all(true);
 }
 
 void after_fork_in_parent() {
   if (--t_forks != 0) return;
   Lock::hold_all(false);
-  for_each_lock([](Lock& lock) { lock.release_after_fork(); });
-  os::let_go_of_streams();
+  give_locks_back();
+  if (holds_a_lock()) g_interrupting.fetch_sub(1);
 }
 
 void after_fork_in_child() {
@@ -77,6 +115,7 @@ void after_fork_in_child() {
   // block comes back is released.
   TagReader::count.store(0, std::memory_order_relaxed);
   forget_other_threads_at_limits();
+  g_interrupting.store(0);
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
   os::reset_streams();
@@ -106,13 +145,12 @@ void choose_backend() {
 }
 
 // The rule of tags is to hold from the first block. Where that is before libc has the environment,
-// or in a static program, whose libc allocates before it knows any module, it holds from the
-// constructor on.
+// or before modules can be found, it holds from the constructor on.
 constinit bool g_has_options = false;
 
 void have_options(bool is_constructor) {
   if (g_has_options || os::environment() == nullptr) return;
-  if (!is_constructor && !os::has_loader()) return;
+  if (!is_constructor && !os::finds_modules_early()) return;
   g_has_options = true;
   read_options();
   start_tag_rule();

@@ -33,10 +33,10 @@ class Case:
         return PASSED, ""
 
 
-def run(command, env, cwd, timeout=600, skipped=(77,)):
-    """What it wrote. The whole process group ends with it, as programs under test leave some behind."""
+def run(command, env, cwd, timeout=600, skipped=(77,), user=None):
+    """What it wrote; as another user if that is said. The whole process group ends with it, as programs under test leave some behind."""
     process = subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, start_new_session=True)
+                               stderr=subprocess.STDOUT, start_new_session=True, user=user)
     try:
         out = process.communicate(timeout=timeout)[0].decode(errors="replace")
     except subprocess.TimeoutExpired:

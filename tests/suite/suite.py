@@ -15,7 +15,7 @@ import threading
 
 from case import FAILED, PASSED, SKIPPED, plain_environment
 
-SUITES = ["glibc"]
+SUITES = ["glibc", "cpython", "stress_ng", "servers", "compilers"]
 
 FAR_LIMIT = {"TALLY_LIMIT": "1T:soft=1000G"}
 # Far away or out of sight: nothing of these may change what a program does.
@@ -33,6 +33,19 @@ WAYS = {
 }
 # What a backend is preloaded from, behind Tally; and the peers, where they are the program's malloc by themselves.
 LIBRARIES = {"jemalloc": "libjemalloc.so.2", "mimalloc": "libmimalloc.so.2.0"}
+
+
+# What fails by what the way is, with the reason. Those are not cases that glibc's malloc could pass: it has no such way.
+KNOWN = {
+    ("cpython/test_subprocess", "record"): "counts open files, of which the record is one",
+    ("cpython/test_subprocess", "combined"): "counts open files, of which the record is one",
+}
+
+
+def is_known(name, way):
+    if (name, way) in KNOWN:
+        print(f"{name} {way}: known: {KNOWN[name, way]}", flush=True)
+    return (name, way) in KNOWN
 
 
 def library(name):
@@ -98,12 +111,15 @@ def judge(suite, case, ways, options, table):
     for way in ways:
         verdicts[way], text = run_case(case, way, options)
         table.put(suite, case, way, verdicts[way], text)
-    if options.baseline or FAILED in verdicts.values():
-        baseline, text = run_case(case, "glibc", options)
-        table.put(suite, case, "glibc", baseline, text)
-        if baseline != PASSED:
-            return []
-    return [f"{suite}/{case.name} ({way})" for way, verdict in verdicts.items() if verdict == FAILED]
+    failed = [way for way in ways if verdicts[way] == FAILED and not is_known(f"{suite}/{case.name}", way)]
+    if options.baseline or failed:
+        # Of what fails, several times, as it may be one that fails now and then.
+        for _ in range(3 if failed else 1):
+            baseline, text = run_case(case, "glibc", options)
+            table.put(suite, case, "glibc", baseline, text)
+            if baseline != PASSED:
+                return []
+    return [f"{suite}/{case.name} ({way})" for way in failed]
 
 
 def parse_options():

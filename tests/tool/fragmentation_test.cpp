@@ -188,6 +188,16 @@ TEST_F(Fragments, DifferenceIsByPathAndSize) {
   EXPECT_TRUE(difference(after, after, Order::kGrowth).tags.empty());
 }
 
+// What no program runs for is no time, as a number of nanoseconds has no room for it.
+TEST_F(Fragments, DifferenceOfAllTimesIsNone) {
+  file_.head.pid = 12;
+  file_.frame.time = INT64_MIN;
+  const Record before = record_of(file_);
+  file_.head.pid = 13;
+  file_.frame.time = INT64_MAX;
+  EXPECT_FALSE(difference(before, record_of(file_), Order::kGrowth).seconds.has_value());
+}
+
 TEST_F(Fragments, DifferenceOfProcessesIsByTheWall) {
   const Record before = record_of(file_);
   file_.head.pid = 12;

@@ -289,6 +289,31 @@ begin: .short 4
   EXPECT_EQ(function_of("f", head + round), "f");
 }
 
+// Each look at a function of two million blocks is one at all of them: some are had, not thousands.
+TEST_F(SymbolsOfHostile, CostNoMoreThanThoseOfAnyProgram) {
+  EXPECT_EQ(function_of("f", R"(
+ .section .debug_abbrev,"",@progbits
+ .byte 1,0x11,1, 0x11,0x01, 0x12,0x07, 0,0
+ .byte 2,0x2e,1, 0x11,0x01, 0x12,0x07, 0,0
+ .byte 3,0x0b,0, 0,0
+ .byte 0
+ .section .debug_info,"",@progbits
+unit: .long end - begin
+begin: .short 4
+ .long .debug_abbrev
+ .byte 8,1
+ .quad start, 16
+ .byte 2
+ .quad start, 16
+ .fill 2000000,1,3
+ .byte 0,0
+end:
+)"),
+            "f");
+  const auto file = SymbolFile::open(folder_ + "/a.o", {});
+  for (int i = 0; i < 5000; ++i) ASSERT_EQ(file->at(24).back().function, "f");
+}
+
 TEST_F(SymbolsOfHostile, HaveTheirMangledNameWhereItStandsForTooMuch) {
   // Each argument is of two of the one before, here of 26, there of five.
   constexpr char kDigits[] = "0123456789ABCDEFGHIJKLMNOPQ";

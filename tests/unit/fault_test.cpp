@@ -196,7 +196,7 @@ uint64_t run_with_fault(unsigned which, uint64_t skip, uint64_t count) {
   return calls;
 }
 
-constexpr uint64_t kMost = 400;
+constexpr uint64_t kMost = 1000;
 // ThreadSanitizer makes it slow, and takes samples.
 constexpr uint64_t kStep = kThreadSanitizer ? 7 : 1;
 

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "base/math.h"
+#include "fake_os.h"
 #include "os/os.h"
 #include "unit.h"
 
@@ -310,6 +311,7 @@ TEST_F(LimitTest, TheReserveIsForSmallBlocksAfterAFailure) {
 
 // What one thread keeps, or freed for another, does not fail a third.
 TEST_F(LimitTest, EmptySlabsOfOtherThreadsAreCollected) {
+  fake_os::set_clock(os::now_ms());  // by time nothing goes back, however busy the machine
   tally_limit_set(tag_, TALLY_LIMIT_NONE, 8 << 20, TALLY_POLICY_FAIL);
   std::atomic<int> step{0};
   std::thread other([&] {
@@ -1008,6 +1010,7 @@ TEST_F(LimitTest, WhoRegistersLateIsToldAtOnce) {
 // Slabs that are kept though they are empty are given back before anybody is told.
 TEST_F(LimitTest, WhatIsMerelyKeptIsNoPressure) {
   Heard heard;
+  fake_os::set_clock(os::now_ms());  // by time nothing goes back, however busy the machine
   tally_limit_set(tag_, 4 << 20, 8 << 20, TALLY_POLICY_FAIL);
   tally_on_pressure(tag_, hear, &heard, nullptr);
   std::vector<void*> blocks;

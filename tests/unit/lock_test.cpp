@@ -7,6 +7,8 @@ namespace {
 
 using namespace core;
 
+constexpr auto never = [] { return false; };
+
 TEST(Lock, KnowsItsHolder) {
   Lock lock;
   EXPECT_FALSE(lock.held_by_me());
@@ -32,11 +34,11 @@ TEST(Lock, TryDoesNotWait) {
 
 TEST(Lock, AroundAForkItIsHeldOnce) {
   Lock lock;
-  lock.acquire_for_fork();
+  lock.acquire_for_fork(never);
   EXPECT_TRUE(lock.held_by_me());
   lock.release_after_fork();
   EXPECT_FALSE(lock.held_by_me());
-  lock.acquire_for_fork();
+  lock.acquire_for_fork(never);
   lock.reset_after_fork();
   EXPECT_FALSE(lock.held_by_me());
 }
@@ -45,10 +47,10 @@ TEST(Lock, AroundAForkItIsHeldOnce) {
 TEST(Lock, AroundAForkItStaysWithItsHolder) {
   Lock lock;
   lock.acquire();
-  lock.acquire_for_fork();
+  lock.acquire_for_fork(never);
   lock.release_after_fork();
   EXPECT_TRUE(lock.held_by_me());
-  lock.acquire_for_fork();
+  lock.acquire_for_fork(never);
   lock.reset_after_fork();
   EXPECT_TRUE(lock.held_by_me());
   lock.release();
@@ -58,25 +60,37 @@ TEST(Lock, AroundAForkItStaysWithItsHolder) {
 
 // Who forks in the midst of a step, with another lock in hand, waits for none for ever; the child
 // finds it free, as its holder is not there.
-TEST(Lock, AroundAForkPatienceEnds) {
+TEST(Lock, AroundAForkOneMayGiveUp) {
   Lock lock;
   on_thread([&] { lock.acquire(); });
-  uint32_t patience = 3;
-  lock.acquire_for_fork(&patience);
-  EXPECT_EQ(patience, 0U);
+  int asked = 0;
+  const auto soon = [&] { return ++asked == 3; };
+  EXPECT_FALSE(lock.acquire_for_fork(soon));
+  EXPECT_EQ(asked, 3);
   EXPECT_FALSE(lock.held_by_me());
   lock.release_after_fork();
   EXPECT_FALSE(lock.try_acquire()) << "it is the other's still";
-  lock.acquire_for_fork(&patience);
+  EXPECT_FALSE(lock.acquire_for_fork([] { return true; }));
   lock.reset_after_fork();
-  EXPECT_TRUE(lock.try_acquire());
-  lock.release();
-  patience = 3;
-  lock.acquire_for_fork(&patience);
-  EXPECT_EQ(patience, 3U) << "nobody else had it";
+  EXPECT_TRUE(lock.acquire_for_fork([] { return true; })) << "nobody else has it";
   EXPECT_TRUE(lock.held_by_me());
   lock.release_after_fork();
   EXPECT_FALSE(lock.held_by_me());
+}
+
+// It was asleep for a while, and takes it as others do.
+TEST(Lock, AroundAForkOneMayWait) {
+  Lock lock;
+  lock.acquire();
+  std::thread other([&] {
+    EXPECT_TRUE(lock.acquire_for_fork(never));
+    lock.release_after_fork();
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  lock.release();
+  other.join();
+  EXPECT_TRUE(lock.try_acquire());
+  lock.release();
 }
 
 // As while a fork is prepared.

@@ -340,6 +340,7 @@ TEST_F(WalkTest, WithoutMemoryThereIsNone) {
 }
 
 TEST(Walk, AThousandTags) {
+  fake_os::set_clock(os::now_ms());  // on a busy machine what goes back by time is most of the work
   Account account;
   std::vector<tally_tag> tags;
   std::vector<void*> blocks;
