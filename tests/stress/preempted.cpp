@@ -93,8 +93,8 @@ tally_stats_t stats_of(tally_tag tag) {
   return stats;
 }
 
-// In one history one size of which a slab holds few, so that slabs fill and empty all the time; some
-// small ones, and seldom large ones.
+// In one history one size of which a slab holds few, so that slabs fill and empty all the time;
+// some small ones, and seldom large ones.
 size_t some_size(Random& random) {
   constexpr size_t kFew[] = {20000, 40000, 60000}, kSmall[] = {40, 900, 3000};
   const uint64_t seed = g_seed.load(std::memory_order_relaxed);
