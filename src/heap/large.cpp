@@ -38,7 +38,7 @@ constexpr size_t kDelayedMost = 16 * MiB;
 constinit std::atomic<Slab*> g_delayed[kDelayed] = {};
 
 // A block that is free: what is to be given back for it; nullptr: nothing.
-Slab* delay(Slab* slab, size_t bytes) {
+[[maybe_unused]] Slab* delay(Slab* slab, size_t bytes) {
   Backend* from = slab->slots != 0 ? Chunk::of(slab)->from : slab->from;
   if (bytes > kDelayedMost || guard::bytes() == 0 || !from->by_pages()) return slab;
   if (!os::forbid(slab->start, bytes)) return slab;
@@ -48,7 +48,7 @@ Slab* delay(Slab* slab, size_t bytes) {
 // Hardened: blocks of no bytes, which nobody may access.
 constinit std::atomic<unsigned> g_nothings{0};
 
-void note_nothing(Slab* slab, bool yes) {
+[[maybe_unused]] void note_nothing(Slab* slab, bool yes) {
   if (yes) g_nothings.fetch_add(1, std::memory_order_relaxed);
   if (!yes && slab->is_nothing) g_nothings.fetch_sub(1, std::memory_order_relaxed);
   slab->is_nothing = yes;

@@ -22,7 +22,7 @@ bool open_span(Slab* span, size_t bytes, bool is_new) {
   return true;
 }
 // It may be accessed no more, and is clean.
-void close_span(Slab* span) {
+[[maybe_unused]] void close_span(Slab* span) {
   if (guard::bytes() == 0 || !span->from->by_pages()) return;
   guard::give_place();
   os::forbid(span->start, span->mapped);
