@@ -39,6 +39,7 @@ LIBRARIES = {"jemalloc": "libjemalloc.so.2", "mimalloc": "libmimalloc.so.2.0"}
 KNOWN = {
     ("cpython/test_subprocess", "record"): "counts open files, of which the record is one",
     ("cpython/test_subprocess", "combined"): "counts open files, of which the record is one",
+    ("glibc/malloc/mallocfork2", "jemalloc"): "jemalloc stops where a signal handler forks, alone too",
     ("glibc/malloc/malloc-thread-fail", "jemalloc"): "jemalloc crashes where a thread starts without memory, alone too",
 }
 
