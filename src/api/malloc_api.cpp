@@ -111,9 +111,11 @@ void* memalign(size_t alignment, size_t n, const void* caller) {
 
 int posix_memalign(void** result, size_t alignment, size_t n, const void* caller) {
   if (!is_power_of_two(alignment) || alignment < sizeof(void*)) return EINVAL;
-  // POSIX leaves errno open; callers of glibc's find ENOMEM there.
+  int error = errno;
   void* block = allocate_aligned(nullptr, alignment, n, caller);
+  // POSIX leaves errno open then; callers of glibc's find ENOMEM there.
   if (block == nullptr) return ENOMEM;
+  errno = error;
   *result = block;
   return 0;
 }

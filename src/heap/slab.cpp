@@ -208,6 +208,7 @@ void carve(Heap* heap, Slab* slab, Block* last) {
     last->link(next);
   }
   slab->carved.store(end, std::memory_order_relaxed);
+  if (end == slab->capacity) lose_tail(slab);
 }
 
 // Too little of the slab is free for a step of the slow path to be worth it; where a limit is

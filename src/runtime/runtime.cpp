@@ -80,6 +80,7 @@ bool take_all_locks() {
   return all;
 }
 
+// The streams' lock it waits for as libc's own fork would.
 void take_locks_that_can_be_had() {
   uint32_t patience = 50;  // ms, for all together
   os::hold_streams();

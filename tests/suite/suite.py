@@ -35,10 +35,12 @@ WAYS = {
 LIBRARIES = {"jemalloc": "libjemalloc.so.2", "mimalloc": "libmimalloc.so.2.0"}
 
 
-# What fails by what the way is, with the reason; glibc's malloc has no such way.
+# What fails by what Tally or the way is, with the reason.
 KNOWN = {
     ("cpython/test_subprocess", "record"): "counts open files, of which the record is one",
     ("cpython/test_subprocess", "combined"): "counts open files, of which the record is one",
+    **{(f"glibc/{test}", way): "asks for all of a process's thread keys, of which one is Tally's" for way in WAYS
+       for test in ["pthread/key1", "pthread/key4", "pthread/tss-basic"]},
     ("glibc/malloc/mallocfork2", "jemalloc"): "jemalloc stops where a signal handler forks, alone too",
     ("glibc/malloc/malloc-thread-fail", "jemalloc"): "jemalloc crashes where a thread starts without memory, alone too",
 }
