@@ -164,6 +164,9 @@ size_t dig_holes(Slab* slab) {
       ++slab->in_holes;
     } else {
       auto* block = reinterpret_cast<Block*>(slab->block_at(i));
+      if (kHardened && (layout.granules_of(i) & found) != 0) {
+        hardened::close(block, slab->block_size, false);
+      }
       block->link(next);
       next = block;
     }
