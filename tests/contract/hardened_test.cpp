@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -102,6 +103,21 @@ TEST(Hardened, WhatWaitsAfterItsFreeIsThereForWantOfMemory) {
   free(long_one);
   ASSERT_EQ(setrlimit(RLIMIT_AS, &before), 0);
   EXPECT_FALSE(refused);
+}
+
+TEST(Hardened, WhatTheSystemRefusesToTakeIsUsedAgain) {
+  std::vector<char*> blocks = pages(4096);
+  size_t locked = 0;
+  for (size_t i = 8; i < blocks.size(); i += 64) locked += mlock(blocks[i], kPage) == 0;
+  if (locked == 0) GTEST_SKIP() << "no page may be locked here";
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (i % 64 != 16) free(blocks[i]);
+  }
+  malloc_trim(0);
+  std::vector<char*> others = pages(4096);
+  for (size_t i = 16; i < blocks.size(); i += 64) free(blocks[i]);
+  for (char* block : others) free(block);
+  munlockall();
 }
 
 TEST(Hardened, TrimGivesBackThePagesBetweenBlocksThatStay) {
