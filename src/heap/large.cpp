@@ -53,10 +53,11 @@ size_t replace_delayed(unsigned i, Slab* next) {
 [[maybe_unused]] bool delay(Slab* slab, size_t bytes) {
   const bool is_guarded = slab->slots != 0 ? Chunk::of(slab)->is_guarded() : slab->guarded;
   if (bytes > kDelayedMost || !is_guarded || !os::forbid(slab->start, bytes)) return false;
-  size_t all = g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
   const auto first = static_cast<unsigned>(hardened::draw() % kDelayed);
-  for (unsigned i = 1; i < kDelayed && all > kDelayedBytes; ++i) {
-    all -= replace_delayed((first + i) % kDelayed, nullptr);
+  for (unsigned i = 1; i < kDelayed; ++i) {
+    if (g_delayed_bytes.load(std::memory_order_relaxed) <= kDelayedBytes) break;
+    replace_delayed((first + i) % kDelayed, nullptr);
   }
   replace_delayed(first, slab);
   return true;
