@@ -139,6 +139,8 @@ uint64_t give_back(const Slab* slab, uint64_t holes, const Layout& layout) {
 }  // namespace
 
 size_t dig_holes(Slab* slab) {
+  // There every free is one that others might have done.
+  if constexpr (kHardened) collect(slab);
   if (slab->free_count() == 0 || look_at_free(slab, ~0U) == nullptr) return 0;
   Layout layout(slab);
   if (layout.granules() < 2) return 0;
@@ -164,6 +166,9 @@ size_t dig_holes(Slab* slab) {
       ++slab->in_holes;
     } else {
       auto* block = reinterpret_cast<Block*>(slab->block_at(i));
+      if (kHardened && (layout.granules_of(i) & found) != 0) {
+        hardened::close(block, slab->block_size, false);
+      }
       block->link(next);
       next = block;
     }

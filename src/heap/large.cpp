@@ -31,18 +31,36 @@ Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   return take_span(bytes, alignment, zeroed);
 }
 
-// What was freed last stays closed, and its addresses are nobody's: those of so many blocks, unless
-// they are very long. Hardened.
+// What was freed last stays closed, and its addresses are nobody's: those of so many blocks, and so
+// many bytes, by chance. Hardened.
 constexpr unsigned kDelayed = 32;
 constexpr size_t kDelayedMost = 16 * MiB;
+constexpr size_t kDelayedBytes = 64 * MiB;
 constinit std::atomic<Slab*> g_delayed[kDelayed] = {};
+constinit std::atomic<size_t> g_delayed_bytes{0};
 
-// A block that is free: what is to be given back for it; nullptr: nothing.
-[[maybe_unused]] Slab* delay(Slab* slab, size_t bytes) {
-  Backend* from = slab->slots != 0 ? Chunk::of(slab)->from : slab->from;
-  if (bytes > kDelayedMost || guard::bytes() == 0 || !from->by_pages()) return slab;
-  if (!os::forbid(slab->start, bytes)) return slab;
-  return g_delayed[hardened::draw() % kDelayed].exchange(slab, std::memory_order_acq_rel);
+// The block at this place leaves it for `next`, or nothing. Returns its bytes.
+size_t replace_delayed(unsigned i, Slab* next) {
+  Slab* slab = g_delayed[i].exchange(next, std::memory_order_acq_rel);
+  if (slab == nullptr) return 0;
+  const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
+  g_delayed_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+  give(slab);
+  return bytes;
+}
+
+// A block that is free. False: it is to be given back at once.
+[[maybe_unused]] bool delay(Slab* slab, size_t bytes) {
+  const bool is_guarded = slab->slots != 0 ? Chunk::of(slab)->is_guarded() : slab->guarded;
+  if (bytes > kDelayedMost || !is_guarded || !os::forbid(slab->start, bytes)) return false;
+  g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  const auto first = static_cast<unsigned>(hardened::draw() % kDelayed);
+  for (unsigned i = 1; i < kDelayed; ++i) {
+    if (g_delayed_bytes.load(std::memory_order_relaxed) <= kDelayedBytes) break;
+    replace_delayed((first + i) % kDelayed, nullptr);
+  }
+  replace_delayed(first, slab);
+  return true;
 }
 
 // Hardened: blocks of no bytes, which nobody may access.
@@ -60,6 +78,13 @@ bool has_nothing_left() {
   // Each takes a slot of addresses.
   constexpr unsigned kMost = 1024;
   return guard::bytes() != 0 && g_nothings.load(std::memory_order_relaxed) < kMost;
+}
+
+size_t give_delayed() {
+  size_t bytes = 0;
+  if constexpr (!kHardened) return bytes;
+  for (unsigned i = 0; i < kDelayed; ++i) bytes += replace_delayed(i, nullptr);
+  return bytes;
 }
 
 void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
@@ -108,7 +133,7 @@ void free_large(Slab* slab) {
   }
   if constexpr (kHardened) {
     note_nothing(slab, false);
-    slab = delay(slab, bytes);
+    if (delay(slab, bytes)) slab = nullptr;
   }
   if (slab != nullptr) give(slab);
   tag->remove_large(bytes);

@@ -11,10 +11,12 @@ namespace tally::core {
 // A block of n bytes, counted for the tag; nullptr: no memory. `zeroed` tells whether it reads as
 // zero.
 void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed);
-// `slab` is a run or span, and p its start.
+// `slab` is a run or span.
+void free_large(Slab* slab);
 // Hardened: whether a block of no bytes is to be a large one, of which nothing can be accessed.
 bool has_nothing_left();
-void free_large(Slab* slab);
+// Hardened: what was freed last, and waits, is to be used again. Returns the bytes.
+size_t give_delayed();
 // Makes the block longer or shorter without copying; a span may move. Returns where it is then;
 // nullptr: it is as before, and must be copied.
 void* resize_large(Slab* slab, size_t n);

@@ -124,9 +124,13 @@ namespace {
 void check_seal_before(const void* p, const Slab* slab) {
   const size_t size = slab->block_size;
   const char* before = static_cast<const char*>(p) - size;
-  if (TALLY_LIKELY(hardened::look_at_seal(before, size).state != hardened::State::kDamaged)) return;
-  if (slab->holes != 0) return;
   const char* seal = hardened::seal_at(before, size);
+  const uint64_t word = hardened::load_seal(seal);
+  if (TALLY_LIKELY(hardened::read_seal(word, before, size).state != hardened::State::kDamaged)) {
+    return;
+  }
+  // The page may be one that its owner is giving back, or takes into use again.
+  if (word == 0 && (address(p) & (os::page_size() - 1)) == 0) return;
   if (hardened::find_damage(before, seal) == seal) {
     misuse_damage("its neighbour's free", seal, before, seal, slab);
   } else {

@@ -4,6 +4,7 @@
 #include "base/math.h"
 #include "base/options.h"
 #include "heap/holes.h"
+#include "heap/large.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "memory/chunk.h"
@@ -70,6 +71,7 @@ size_t purge_all_of(bool mine, bool holes) {
     thread->lock.release();
     give_foreign(foreign);
   }
+  if constexpr (kHardened) purged += give_delayed();
   uint64_t now = os::now_ms();
   return purged + purge_runs(now, true) + purge_spans(now, true);
 }

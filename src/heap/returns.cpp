@@ -1,5 +1,6 @@
-// Blocks of other threads' slabs, on their way back.
+// Blocks on their way back to their slabs: those of other threads' slabs; hardened, all.
 #include "base/preempt.h"
+#include "heap/misuse.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
 #include "heap/slab_ops.h"
@@ -95,6 +96,18 @@ Block* cut(Block** list, uint64_t count) {
 }
 
 }  // namespace
+
+void collect(Slab* slab) {
+  RemoteList::Taken taken = slab->remote.take();
+  if (taken.first == nullptr) return;
+  if (slab->free != nullptr) {
+    Block* last = check_list(taken.first, taken.count, slab);
+    if (last == nullptr) return;
+    last->link(slab->free);
+  }
+  slab->free = taken.first;
+  slab->level.set(slab->level.out() - taken.count, 0);
+}
 
 void free_remote(Heap* heap, Slab* slab, Block* block) {
   if (heap == nullptr) {

@@ -147,21 +147,6 @@ Slab* new_slab(Heap* heap, unsigned c) {
   return slab;
 }
 
-// Blocks that others gave back join the slab's own: a countdown to zero then means that it is
-// empty, unless others give more back meanwhile. The caller owns it. A list that joins no other is
-// not walked, but looked at as it is handed on.
-void collect(Slab* slab) {
-  RemoteList::Taken taken = slab->remote.take();
-  if (taken.first == nullptr) return;
-  if (slab->free != nullptr) {
-    Block* last = check_list(taken.first, taken.count, slab);
-    if (last == nullptr) return;
-    last->link(slab->free);
-  }
-  slab->free = taken.first;
-  slab->level.set(slab->level.out() - taken.count, 0);
-}
-
 // A step of the slow path should give so many blocks at least: 16, or of long ones what a batch
 // has.
 uint32_t little(const Slab* slab) {
@@ -341,6 +326,19 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   return true;
 }
 
+bool has_free(const Slab* slab) { return slab->free != nullptr || slab->remote.count() != 0; }
+
+// Without a charge: a limit refuses. collect put the slabs that have something before the others.
+bool hand_what_is_free(Heap* heap, unsigned c) {
+  constexpr int kLookAt = 8;
+  Slab* slab = heap->store[c].available;
+  for (int i = 0; slab != nullptr && i < kLookAt; ++i, slab = slab->next) {
+    if (has_free(slab) && hand_free(heap, c, slab)) return true;
+  }
+  slab = steal(heap, c);
+  return slab != nullptr && hand_free(heap, c, slab);
+}
+
 // ---- Giving blocks of others back.
 
 // Lock of the heap's thread held. True if the slab turned out to be empty.
@@ -433,23 +431,6 @@ void look_at_woken(Thread* thread) {
     slab = next;
   }
 }
-
-namespace {
-
-bool has_free(const Slab* slab) { return slab->free != nullptr || slab->remote.count() != 0; }
-
-// Without a charge: a limit refuses. collect put the slabs that have something before the others.
-bool hand_what_is_free(Heap* heap, unsigned c) {
-  constexpr int kLookAt = 8;
-  Slab* slab = heap->store[c].available;
-  for (int i = 0; slab != nullptr && i < kLookAt; ++i, slab = slab->next) {
-    if (has_free(slab) && hand_free(heap, c, slab)) return true;
-  }
-  slab = steal(heap, c);
-  return slab != nullptr && hand_free(heap, c, slab);
-}
-
-}  // namespace
 
 void put_free_first(Heap* heap) {
   for (unsigned c = 0; c < kClasses; ++c) {

@@ -20,8 +20,13 @@ Block* look_at_free(Slab* slab, uint32_t little);
 // A local free reached the slab's floor.
 void on_level(Slab* slab) noexcept;
 
-// A block of another thread's slab was freed by this thread. `heap` is its heap for the slab's tag,
-// or nullptr.
+// Blocks that others gave back join the slab's own: a countdown to zero then means that it is
+// empty, unless others give more back meanwhile. The caller owns it. A list that joins no other is
+// not walked, but looked at as it is handed on.
+void collect(Slab* slab);
+
+// A block of another thread's slab (hardened: of any) was freed by this thread. `heap` is its heap
+// for the slab's tag, or nullptr.
 void free_remote(Heap* heap, Slab* slab, Block* block);
 
 // Gives back all blocks that the heap has in hand. Those of other threads' slabs are put before

@@ -84,8 +84,8 @@ void rebin(Chunk* chunk) {
   g_filled_bins |= bits(bin, 1);
 }
 
-// Whether what is free in the chunk is closed.
-bool is_guarded(const Chunk* chunk) { return guard::bytes() != 0 && chunk->from->by_pages(); }
+// Where all slots are runs that end at a closed page; and the chunk's header.
+constexpr unsigned kChunkMappings = 2 * kSlotsPerChunk + 2;
 
 // Memory that nobody may access, though the system has it all. Else it is open, no more.
 void close_new(char* start, const char* end) {
@@ -109,7 +109,7 @@ Chunk* refill_hollow() {
        chunk != nullptr && g_hollow_count != 0; chunk = chunk->next_chunk) {
     if (!chunk->hollow || !backend::take_again(chunk->slot_start(1), kHollowBytes)) continue;
     chunk->hollow = false;
-    if (is_guarded(chunk)) close_new(chunk->slot_start(1), chunk->slot_end(kSlotsPerChunk - 1));
+    if (chunk->is_guarded()) close_new(chunk->slot_start(1), chunk->slot_end(kSlotsPerChunk - 1));
     --g_hollow_count;
     for (unsigned i = 1; i < kSlotsPerChunk; ++i) {
       address_map.set(chunk->slot_start(i), &chunk->slabs[i]);
@@ -137,7 +137,8 @@ Chunk* new_chunk() {
     chunk->huge.store(true, std::memory_order_relaxed);
   }
   chunk->from = from;
-  if (is_guarded(chunk)) {
+  if (guard::bytes() != 0 && from->by_pages() && guard::take_mappings(kChunkMappings)) {
+    chunk->guarded = true;
     close_new(reinterpret_cast<char*>(chunk) + header, chunk->slot_end(kSlotsPerChunk - 1));
   }
   chunk->free_slots = ~uint64_t{0};
@@ -174,7 +175,7 @@ void vacate(Chunk* chunk, unsigned first, unsigned slots) {
     address_map.set(chunk->slot_end(i) - 1, &chunk->slabs[i]);
   }
   chunk->free_slots |= mask;
-  if (!is_guarded(chunk) || !close(chunk, first, slots)) {
+  if (!chunk->is_guarded() || !close(chunk, first, slots)) {
     set_dirty(chunk, chunk->dirty_slots | mask);
     chunk->dirty_since = os::now_ms();
   }
@@ -271,15 +272,11 @@ Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) 
 }
 
 bool open_run(Slab* run, size_t bytes) {
-  Chunk* chunk = Chunk::of(run);
-  if (!is_guarded(chunk)) return true;
-  const unsigned last = chunk->slot_of(run) + run->slots - 1;
-  const auto whole = static_cast<size_t>(chunk->slot_end(last) - run->start);
-  return os::allow(run->start, guard::take_place() ? bytes : whole);
+  return !Chunk::of(run)->is_guarded() || os::allow(run->start, bytes);
 }
 
 bool reopen_run(Slab* run, size_t old_bytes, size_t bytes) {
-  if (!is_guarded(Chunk::of(run))) return true;
+  if (!Chunk::of(run)->is_guarded()) return true;
   if (bytes > old_bytes) return os::allow(run->start + old_bytes, bytes - old_bytes);
   os::forbid(run->start + bytes, old_bytes - bytes);
   return true;
@@ -291,7 +288,6 @@ void give_run(Slab* run) {
     LockGuard guard(central);
     vacate(chunk, chunk->slot_of(run), run->slots);
   }
-  if (is_guarded(chunk)) guard::give_place();
   purge_surplus();
 }
 

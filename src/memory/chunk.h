@@ -31,10 +31,12 @@ struct Chunk {
   std::atomic<bool> huge;
   std::atomic<uint32_t> large_blocks;  // any: runs that are one each
   Relaxed<bool> hollow;  // all but the first slot was given back, for want of address space
+  bool guarded;  // const; hardened: what is free in it is closed, and runs end at closed pages
 
   static Chunk* of(const Slab* slab) {
     return reinterpret_cast<Chunk*>(address_of(slab) & ~(kChunkBytes - 1));
   }
+  bool is_guarded() const { return kHardened && guarded; }
   unsigned slot_of(const Slab* slab) const { return static_cast<unsigned>(slab - slabs); }
   // Where the memory of a slot begins and ends.
   char* slot_start(unsigned slot) {
@@ -56,8 +58,8 @@ extern constinit std::atomic<Chunk*> all_chunks;
 // nothing else set, and every slot resolves to it. `zeroed` tells whether the memory reads as zero.
 // Slot 0, which is shorter, is only given where `short_slot` allows it. nullptr: no memory.
 Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed);
-// Hardened, where a run is closed until then: its first `bytes` may be accessed, and what is behind
-// them may not. False: the system refused.
+// Hardened, where a run of a guarded chunk is closed until then: its first `bytes` may be accessed,
+// and what is behind them may not. False: the system refused.
 bool open_run(Slab* run, size_t bytes);
 // It was open to `old_bytes`, and is to be to `bytes`. False likewise, and it may be longer.
 bool reopen_run(Slab* run, size_t old_bytes, size_t bytes);

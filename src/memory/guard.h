@@ -1,7 +1,9 @@
 // What libtally-hardened.so does more, of pages: nobody may access those that hold nothing. Free
 // slots of a chunk and kept spans are closed; an open run or span ends at a page that stays so, and
-// so lies behind one. All of that is quietly gone without where the system refuses, or where there
-// would be too many mappings; and on memory of backends that do not deal in pages.
+// so lies behind one. Each border between open and closed is one between mappings, of which a
+// process may have so many. So a chunk or span that comes when ours are as many as may be is open
+// as a whole, and stays so (a chunk for ever). All of this is quietly gone without, too, where the
+// system refuses, and on memory of backends that do not deal in pages.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +20,8 @@ inline size_t bytes() {
   return page <= kSlotBytes / 4 ? page : 0;
 }
 
-// A run or span of which two mappings come; false: there are as many as may be. And it is gone.
-bool take_place();
-void give_place();
+// So many mappings may come of something; false: that would be more than may be. And it is gone.
+bool take_mappings(unsigned count);
+void give_mappings(unsigned count);
 
 }  // namespace tally::core::guard

@@ -128,13 +128,16 @@ struct Seal {
   State state;
   uint32_t bytes;  // of a live block: those that were asked for
 };
-inline Seal look_at_seal(const void* block, size_t size) {
-  uint64_t word = load_seal(seal_at(block, size)) ^ canary_of(block);
+inline Seal read_seal(uint64_t word, const void* block, size_t size) {
+  word ^= canary_of(block);
   uint64_t slack = word >> 8;
   if (TALLY_LIKELY((word & 0xff) == 0 && slack <= size - sizeof(uint64_t))) {
     return {State::kLive, static_cast<uint32_t>(size - sizeof(uint64_t) - slack)};
   }
   return {word == kFreeMark ? State::kFree : State::kDamaged, 0};
+}
+inline Seal look_at_seal(const void* block, size_t size) {
+  return read_seal(load_seal(seal_at(block, size)), block, size);
 }
 
 // The block, of this class, is live and has `n` bytes from now on: those that were asked for if
@@ -183,7 +186,7 @@ inline void close(void* block, size_t size, bool all) {
 }
 // The first byte of a free block that was written to; nullptr: none.
 inline const char* find_write(const Block* block, size_t size) {
-  typedef uint64_t Two __attribute__((vector_size(16), aligned(8), may_alias));
+  using Two [[gnu::vector_size(16), gnu::aligned(8), gnu::may_alias]] = uint64_t;
   const char* start = reinterpret_cast<const char*>(block) + sizeof(uint64_t);
   const char* end = start + wiped_bytes(size);
   Two seen = {0, 0};

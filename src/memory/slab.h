@@ -100,7 +100,10 @@ struct alignas(kCacheLine) Slab {
   uint32_t capacity = 0;          // const; of a large block, hardened: bytes beyond those asked for
   std::atomic<uint32_t> carved;   // owner, with the lock
   std::atomic<uint32_t> binding;  // lock, a Binding
-  uint32_t in_holes = 0;          // owner, with the lock
+  union {
+    uint32_t in_holes = 0;  // of blocks: owner, with the lock
+    bool guarded;           // of a span, const; hardened: it ends at a closed page
+  };
   uint32_t used_ms = 0;  // owner, with the lock: when it last gave blocks since `sparse`; 0: never
   // What others touch.
   alignas(kCacheLine) RemoteList remote;  // any
@@ -115,7 +118,7 @@ struct alignas(kCacheLine) Slab {
     Slab* next_woken = nullptr;  // of blocks: who set `woken`, until its thread looks
     Backend* from;               // const: what gave a span's mapping
   };
-  uint64_t holes = 0;  // owner, with the lock: a bit for each granule
+  uint64_t holes = 0;  // of blocks, owner, with the lock: a bit for each granule
   uint32_t slots = 0;  // const: of a slab or run; 0 for a span
   std::atomic<bool>
       parked;               // lock: not in the list of available slabs, as too little of it is free

@@ -13,19 +13,25 @@
 namespace tally::core {
 namespace {
 
+constexpr unsigned kSpanMappings = 2;
+
 // Hardened: a span of which the first `bytes` may be accessed, and the rest may not. False: the
 // system refused.
 bool open_span(Slab* span, size_t bytes, bool is_new) {
+  span->guarded = false;
   if (guard::bytes() == 0 || !span->from->by_pages()) return true;
-  if (!is_new && !os::allow(span->start, bytes)) return false;
-  if (guard::take_place()) os::protect(span->start + bytes, span->mapped - bytes);
+  span->guarded = guard::take_mappings(kSpanMappings);
+  if (!is_new && !os::allow(span->start, span->guarded ? bytes : size_t{span->mapped}))
+    return false;
+  if (span->guarded) os::protect(span->start + bytes, span->mapped - bytes);
   return true;
 }
-// It may be accessed no more, and is clean.
+// It may be accessed no more, and is clean; unless there were too many mappings when it came.
 [[maybe_unused]] void close_span(Slab* span) {
-  if (guard::bytes() == 0 || !span->from->by_pages()) return;
-  guard::give_place();
+  if (!span->guarded) return;
   os::forbid(span->start, span->mapped);
+  guard::give_mappings(kSpanMappings);
+  span->guarded = false;
 }
 
 // A freed span keeps its descriptor and its place in the address map, so that a second free of it
@@ -272,7 +278,7 @@ bool resize_span(Slab* span, size_t bytes) {
   bytes = round_up(bytes + guard::bytes(), kSlotBytes);
   LockGuard guard(central);
   size_t had = span->mapped, had_open = span->bytes.load(std::memory_order_relaxed);
-  const bool is_guarded = guard::bytes() != 0 && span->from->by_pages();
+  const bool is_guarded = kHardened && span->guarded;
   // Only what is one mapping can be resized.
   if (is_guarded) os::allow(span->start + had_open, had - had_open);
   const bool moved = move(span, bytes, kSlotBytes);

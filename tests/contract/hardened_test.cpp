@@ -1,0 +1,139 @@
+// What libtally-hardened.so does to programs that do nothing wrong: none of it shows.
+#include <gtest/gtest.h>
+#include <malloc.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace {
+
+constexpr size_t kKiB = 1024, kMiB = 1024 * kKiB;
+const size_t kPage = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+
+// Blocks of a page each, and what the heap adds.
+std::vector<char*> pages(size_t count) {
+  std::vector<char*> blocks(count);
+  for (char*& block : blocks) {
+    block = static_cast<char*>(malloc(kPage - 8));
+    memset(block, 1, kPage - 8);
+  }
+  std::sort(blocks.begin(), blocks.end());
+  return blocks;
+}
+
+size_t resident_bytes() {
+  FILE* file = fopen("/proc/self/statm", "r");
+  size_t all = 0, resident = 0;
+  EXPECT_EQ(fscanf(file, "%zu %zu", &all, &resident), 2);
+  fclose(file);
+  return resident * kPage;
+}
+
+size_t mappings() {
+  FILE* file = fopen("/proc/self/maps", "r");
+  size_t count = 0;
+  for (int c; (c = getc(file)) != EOF;) count += c == '\n';
+  fclose(file);
+  return count;
+}
+
+TEST(Hardened, APageThatGoesBackBesideABlockIsNoDamage) {
+  std::vector<char*> blocks = pages(64);
+  int seen = 0;
+  for (size_t i = 0; i + 1 < blocks.size(); i += 2) {
+    char* before = blocks[i];
+    char* block = blocks[i + 1];
+    if (before + kPage != block || reinterpret_cast<uintptr_t>(block) % kPage != 0) continue;
+    free(before);
+    // As it reads when the owner has given it back in a system call, and is not back from that. No
+    // more of the page than `free` of the other may look at.
+    uint64_t seal;
+    memcpy(&seal, block - sizeof seal, sizeof seal);
+    memset(block - sizeof seal, 0, sizeof seal);
+    free(block);
+    memcpy(block - sizeof seal, &seal, sizeof seal);
+    ++seen;
+  }
+  EXPECT_GT(seen, 8);
+}
+
+TEST(Hardened, TheMappingsThatAreLeftAreTheProgramsOwn) {
+  // A few GiB of addresses, of which nothing is touched.
+  std::vector<void*> blocks(60000);
+  for (void*& block : blocks) {
+    block = malloc(70000);
+    ASSERT_NE(block, nullptr);
+  }
+  EXPECT_LT(mappings(), 33000U);
+  for (size_t i = 0; i < blocks.size(); i += 2) free(blocks[i]);
+  EXPECT_LT(mappings(), 33000U);
+  for (size_t i = 0; i < blocks.size(); i += 2) blocks[i] = malloc(3000000);
+  EXPECT_LT(mappings(), 33000U);
+  for (void* block : blocks) free(block);
+  EXPECT_LT(mappings(), 33000U);
+}
+
+TEST(Hardened, WhatWaitsAfterItsFreeIsThereForWantOfMemory) {
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
+  FILE* file = fopen("/proc/self/statm", "r");
+  size_t all = 0;
+  ASSERT_EQ(fscanf(file, "%zu", &all), 1);
+  fclose(file);
+  const rlimit limit = {all * kPage + 100 * kMiB, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+  char* last[4] = {};
+  bool refused = false;
+  for (int i = 0; i < 200 && !refused; ++i) {
+    free(last[i % 4]);
+    last[i % 4] = static_cast<char*>(malloc(15 * kMiB));
+    refused = last[i % 4] == nullptr;
+  }
+  for (char* block : last) free(block);
+  // Not one of the sizes that wait, and it needs what they have.
+  void* long_one = malloc(80 * kMiB);
+  refused |= long_one == nullptr;
+  free(long_one);
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &before), 0);
+  EXPECT_FALSE(refused);
+}
+
+TEST(Hardened, WhatTheSystemRefusesToTakeIsUsedAgain) {
+  std::vector<char*> blocks = pages(4096);
+  size_t locked = 0;
+  for (size_t i = 8; i < blocks.size(); i += 64) locked += mlock(blocks[i], kPage) == 0;
+  if (locked == 0) GTEST_SKIP() << "no page may be locked here";
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (i % 64 != 16) free(blocks[i]);
+  }
+  malloc_trim(0);
+  std::vector<char*> others = pages(4096);
+  for (size_t i = 16; i < blocks.size(); i += 64) free(blocks[i]);
+  for (char* block : others) free(block);
+  munlockall();
+}
+
+TEST(Hardened, TrimGivesBackThePagesBetweenBlocksThatStay) {
+  constexpr size_t kCount = 16384, kKept = 16;
+  std::vector<char*> blocks = pages(kCount);
+  const size_t peak = resident_bytes();
+  for (size_t i = 0; i < kCount; ++i) {
+    if (i % kKept != 0) free(blocks[i]);
+  }
+  malloc_trim(0);
+  EXPECT_LT(resident_bytes(), peak - kCount * kPage / 2);
+  for (size_t i = 0; i < kCount; i += kKept) {
+    EXPECT_EQ(blocks[i][kPage - 9], 1);
+    free(blocks[i]);
+  }
+  for (char* block : pages(kCount)) free(block);
+}
+
+}  // namespace
