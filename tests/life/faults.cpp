@@ -28,8 +28,7 @@ void* align_posix() {
   void* p = nullptr;
   errno = 0;
   const int error = posix_memalign(&p, 256, size);
-  CHECK(errno == 0 && (error == 0 || (error == ENOMEM && p == nullptr)));
-  if (error != 0) errno = error;
+  CHECK(errno == error && (error == 0 || (error == ENOMEM && p == nullptr)));
   return p;
 }
 
