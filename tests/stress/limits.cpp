@@ -16,6 +16,8 @@
 #include <thread>
 #include <vector>
 
+#include "lanes.hpp"
+
 namespace {
 
 constexpr size_t kTags = 100;
@@ -200,13 +202,6 @@ void check_the_end() {
   sum += root.own.footprint_bytes + own.total.footprint_bytes;
   if (root.total.footprint_bytes != sum)
     fail("the root does not add up", root.total.footprint_bytes, sum);
-}
-
-uint64_t argument(int argc, char** argv, const char* name, uint64_t other) {
-  for (int i = 1; i + 1 < argc; i += 2) {
-    if (strcmp(argv[i], name) == 0) return strtoull(argv[i + 1], nullptr, 10);
-  }
-  return other;
 }
 
 }  // namespace

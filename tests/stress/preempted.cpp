@@ -5,7 +5,6 @@
 // is given back: what each tag counts must be exact, and nothing may be left.
 //
 //   preempted [--seed N] [--seeds N]
-#include <sched.h>
 #include <tally/tally.h>
 #include <time.h>
 
@@ -20,6 +19,7 @@
 
 #include "base/preempt.h"
 #include "blocks.hpp"
+#include "lanes.hpp"
 #include "sample/profile.h"
 
 namespace {
@@ -64,24 +64,6 @@ void at_point(const char* name) {
 
 // ---- What they do.
 
-struct Block {
-  void* p = nullptr;
-  size_t size = 0;
-  uint32_t mark = 0, tag = 0;
-};
-class Slot {
- public:
-  Block swap(Block block) {
-    while (busy_.test_and_set(std::memory_order_acquire)) sched_yield();
-    std::swap(block_, block);
-    busy_.clear(std::memory_order_release);
-    return block;
-  }
-
- private:
-  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
-  Block block_;
-};
 std::array<Slot, kSlots> g_slots;
 std::array<tally_tag, kTags> g_tags;
 std::array<std::atomic<uint64_t>, kTags> g_allocs, g_frees;
@@ -192,13 +174,6 @@ void history(uint64_t seed) {
   for (std::thread& lane : lanes) lane.join();
   check_the_end();
   check_samples();
-}
-
-uint64_t argument(int argc, char** argv, const char* name, uint64_t other) {
-  for (int i = 1; i + 1 < argc; i += 2) {
-    if (strcmp(argv[i], name) == 0) return strtoull(argv[i + 1], nullptr, 10);
-  }
-  return other;
 }
 
 }  // namespace

@@ -22,6 +22,7 @@
 
 #include "blocks.hpp"
 #include "classes.h"
+#include "lanes.hpp"
 
 namespace {
 
@@ -56,28 +57,6 @@ struct Book {
   }
 };
 using Books = std::vector<Book>;
-
-struct Block {
-  void* p = nullptr;
-  size_t size = 0;
-  uint32_t mark = 0, tag = 0;
-};
-
-// Threads swap blocks through these, so that most blocks are freed by another thread than allocated
-// them.
-class Slot {
- public:
-  Block swap(Block block) {
-    while (busy_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();
-    std::swap(block_, block);
-    busy_.clear(std::memory_order_release);
-    return block;
-  }
-
- private:
-  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
-  Block block_;
-};
 
 tally_tag tags[kTags];
 Slot slots[kSlots];
