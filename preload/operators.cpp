@@ -122,7 +122,7 @@ namespace tally::core {
 namespace {
 
 // Who has an operator new of his own may ask it for more than he deletes.
-bool is_new_ours() {
+[[maybe_unused]] bool is_new_ours() {  // where sizes are checked
   using New = void* (*)(size_t);
   using AlignedNew = void* (*)(size_t, std::align_val_t);
   auto is_at = [](auto* function, const char* own) {
