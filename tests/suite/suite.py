@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -164,6 +165,8 @@ def parse_options():
 
 def main():
     options = parse_options()
+    # A shell has its background jobs ignore it, and what is under test would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.makedirs(options.folder, exist_ok=True)
     for way in options.ways:
         if way in WAYS:
