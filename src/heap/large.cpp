@@ -49,7 +49,8 @@ bool open_delayed(const Slab* slab, size_t bytes) {
   return kHardened || os::allow(slab->start, bytes);
 }
 
-// The block at this place leaves it for `next`, or nothing. Returns its bytes.
+// The block at this place leaves it for `next`, or nothing. Returns its bytes, unless it is for the
+// purge to count them.
 size_t replace_delayed(unsigned i, Slab* next) {
   Slab* slab = g_delayed[i].exchange(next, std::memory_order_acq_rel);
   if (slab == nullptr) return 0;
@@ -58,7 +59,7 @@ size_t replace_delayed(unsigned i, Slab* next) {
   // What the system keeps closed is lost as addresses.
   if (!open_delayed(slab, bytes)) return 0;
   give(slab);
-  return bytes;
+  return kHardened ? bytes : 0;
 }
 
 bool is_to_wait(const Slab* slab, size_t bytes) {

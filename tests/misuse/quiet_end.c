@@ -8,7 +8,7 @@
 
 #include "misuse.h"
 
-enum { kHandlers = 150, kBlocks = 64 };
+enum { kHandlers = 40, kBlocks = 64 };
 
 static void churn(unsigned seed) {
   static void* blocks[kBlocks];
@@ -92,7 +92,7 @@ static void run(void (*body)(unsigned), unsigned seed) {
 int main(void) {
   CHECK_LIVE();
   for (unsigned i = 0; i < kHandlers; i++) run(end_in_handler, i);
-  for (unsigned i = 0; i < 20; i++) run(end_beside_threads, i);
+  for (unsigned i = 0; i < 5; i++) run(end_beside_threads, i);
   if (!tally_is_hardened()) {
     run(end_without_stderr, 0);
     run(end_in_vfork, 0);
