@@ -77,7 +77,7 @@ class Installed(unittest.TestCase):
         programs = {"bin/tally", "bin/tally-dump"}
         pages = {name for name in found if re.fullmatch(r"share/man/man1/tally(-[a-z]+)?\.1", name)}
         self.assertGreater(len(pages), 10)
-        self.assertEqual(found, headers | libraries | configuration | programs | pages)
+        self.assertEqual(found, headers | libraries | configuration | programs | pages | {"share/doc/tally/LICENSE"})
 
     def test_find_package(self):
         self.build_consumer(["tally", "malloc", "shared", "api"], f"-DCMAKE_PREFIX_PATH={self.prefix}")
