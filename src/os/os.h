@@ -31,7 +31,7 @@ bool forbid(void* p, size_t bytes);
 // Nobody may access it from then on, and nothing is given back. False: the system refused.
 bool protect(void* p, size_t bytes);
 // What was forbidden or protected may be accessed, and reads as zero, or as it was. False: the
-// system refused.
+// system refused, both to protect it otherwise and to map it anew.
 bool allow(void* p, size_t bytes);
 // Asks for huge pages in a range, or for none from now on. A hint: errors do not matter.
 void prefer_huge_pages(void* p, size_t bytes, bool yes);

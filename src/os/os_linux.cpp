@@ -150,7 +150,12 @@ bool protect(void* p, size_t bytes) {
 }
 
 bool allow(void* p, size_t bytes) {
-  return !failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), kReadWrite));
+  if (!failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), kReadWrite))) {
+    return true;
+  }
+  // A sandbox may refuse that, and let mmap forbid it before.
+  return !failed(system_call(__NR_mmap, as_long(p), static_cast<long>(bytes), kReadWrite,
+                             kPrivate | MAP_FIXED, -1, 0));
 }
 
 void prefer_huge_pages(void* p, size_t bytes, bool yes) {

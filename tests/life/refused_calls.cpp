@@ -140,6 +140,7 @@ int main(int argc, char** argv) {
   while (n > 0) free(more[--n]);
   before.free_all();
   after.free_all();
-  exercise(3);
+  // The hardened build's closed pages stay so: nothing is left by which they could be opened.
+  if (getenv("TEST_HARDENED") == nullptr) exercise(3);
   return 0;
 }
