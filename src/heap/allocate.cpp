@@ -18,6 +18,15 @@
 #include "os/os.h"
 
 namespace tally::core {
+
+TALLY_NOINLINE void* Heap::Class::pop_damaged(unsigned c, size_t bytes) {
+  Block* block = list;
+  Block* next = block->next();
+  if (!hardened::is_untouched(block, hardened::kClassSizes[c])) report_free_block(block, c);
+  take(block, next, c, bytes);
+  return block;
+}
+
 namespace {
 
 void* out_of_memory() {
@@ -57,7 +66,11 @@ void* pop(Heap* heap, unsigned c, size_t requested, size_t alignment = kMinAlign
     }
     if (!refill(heap, c)) return nullptr;
   }
-  return heap->pop<sizeof(Heap::Class) / kClassTableUnit, false>(c * kClassTableUnit, requested);
+  void* block =
+      heap->pop<sizeof(Heap::Class) / kClassTableUnit, false>(c * kClassTableUnit, requested);
+  // Of a wider class, for the alignment, all that fits may be used.
+  if (kHardened && alignment > kMinAlignment) hardened::set_bytes(block, c, requested);
+  return block;
 }
 
 // nullptr: no memory.
@@ -201,7 +214,7 @@ void* allocate_aligned(Tag* tag, size_t alignment, size_t n, const void* caller)
   unsigned c = aligned_class(alignment, n);
   if (tag == nullptr && c < kClasses) {
     Heap* known = heap_at_hand(caller);
-    if (known->classes[c].list != nullptr) return pop(known, c, n);
+    if (known->classes[c].list != nullptr) return pop(known, c, n, alignment);
   }
   bool zeroed;
   return serve({.tag = tag, .n = n, .caller = caller, .alignment = alignment}, &zeroed);
