@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import time
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
@@ -42,6 +43,9 @@ def run(command, env, cwd, timeout=600, skipped=(77,), user=None):
     except subprocess.TimeoutExpired:
         out = f"no end after {timeout} s"
         process.returncode = -signal.SIGKILL
+        # First so, as it may have put processes into other groups, and can end those.
+        os.killpg(process.pid, signal.SIGTERM)
+        time.sleep(1)
     finally:
         try:
             os.killpg(process.pid, signal.SIGKILL)

@@ -97,6 +97,7 @@ int main(int argc, char** argv) {
     exit(driver_run(argc, argv));
   }
   signal(SIGALRM, driver_timeout);
+  signal(SIGTERM, driver_timeout);  // of who has waited long enough
   const char* factor = getenv("TIMEOUTFACTOR");
   alarm(seconds * (factor ? (unsigned)atoi(factor) : 1));
   int status;
