@@ -22,21 +22,30 @@
 namespace tally::core {
 
 void release_slow(void* p, Slab* slab) noexcept;
+// Hardened: what release_block does with all that is not.
+void release_sealed(void* p, Slab* slab) noexcept;
 void on_level(Slab* slab) noexcept;
 
-inline void release_block(void* p) {
-  Slab* slab = address_map.find(p);
-  if constexpr (kHardened) return release_slow(p, slab);
-  if (TALLY_UNLIKELY(slab->owner.load(std::memory_order_relaxed) != tls.thread)) {
-    return release_slow(p, slab);
-  }
-  auto* block = static_cast<Block*>(p);
-  // One comparison with what is at hand anyway; other double frees show later.
+// A block comes back to its slab, which is this thread's.
+inline void push_own(Slab* slab, Block* block) {
+  // One comparison with what is at hand anyway; other double frees show later. The hardened build
+  // has looked at the block's seal.
   Block* last = slab->free;
-  if (TALLY_UNLIKELY(block == last)) return misuse_double_free(p, slab);
+  if constexpr (!kHardened) {
+    if (TALLY_UNLIKELY(block == last)) return misuse_double_free(block, slab);
+  }
   block->link(last);
   slab->free = block;
   if (TALLY_UNLIKELY(slab->level.count_down())) on_level(slab);
+}
+
+inline void release_block(void* p) {
+  Slab* slab = address_map.find(p);
+  if constexpr (kHardened) return release_sealed(p, slab);
+  if (TALLY_UNLIKELY(slab->owner.load(std::memory_order_relaxed) != tls.thread)) {
+    return release_slow(p, slab);
+  }
+  push_own(slab, static_cast<Block*>(p));
 }
 
 // A program gives p back and says what it is: of n bytes, aligned so. Reported if it is not.

@@ -129,7 +129,7 @@ void misuse_write(const void* p, const Block* block, const Slab* slab) {
   line.end();
 }
 
-TALLY_NOINLINE void report_free_block(const Block* block, unsigned c) {
+void report_free_block(const Block* block, unsigned c) {
   const Slab* slab = address_map.find(block);
   const size_t size = class_size(c);
   const hardened::State state = hardened::look_at_seal(block, size).state;

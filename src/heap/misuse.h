@@ -74,16 +74,8 @@ void misuse_alignment(const void* p, size_t alignment, const Slab* slab);
 
 // ---- Hardened.
 
-// A block, off its list, is to be one of `n` bytes, of this class.
+// A block that is off its list, and not as it was left there.
 void report_free_block(const Block* block, unsigned c);
-inline void open_block(Block* block, unsigned c, size_t n) {
-  const size_t size = hardened::kClassSizes[c];
-  if (TALLY_UNLIKELY(hardened::look_at_seal(block, size).state != hardened::State::kFree ||
-                     hardened::find_write(block, size) != nullptr)) {
-    report_free_block(block, c);
-  }
-  hardened::open(block, c, n);
-}
 // A block that somebody takes for a live one: whether it is. It is reported if not, and if there
 // was written behind it.
 bool check_seal(Use use, const void* p, const Slab* slab);

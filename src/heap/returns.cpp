@@ -100,7 +100,13 @@ Block* cut(Block** list, uint64_t count) {
 void collect(Slab* slab) {
   RemoteList::Taken taken = slab->remote.take();
   if (taken.first == nullptr) return;
-  if (slab->free != nullptr) {
+  if (kHardened && slab->free != nullptr) {
+    // What was freed last stays in front, and is little.
+    Block* last = check_list(slab->free, slab->free_count(), slab);
+    if (last == nullptr) return;
+    last->link(taken.first);
+    taken.first = slab->free;
+  } else if (slab->free != nullptr) {
     Block* last = check_list(taken.first, taken.count, slab);
     if (last == nullptr) return;
     last->link(slab->free);
