@@ -34,8 +34,8 @@ Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
 // What was freed last stays closed, and its addresses are nobody's: whoever uses it still is ended
 // by that. Hardened, so many blocks, and so many bytes, by chance. By default one, if it is twice
 // as large as any was before: a program that goes on replacing such blocks finds their memory
-// resident. (glibc too unmaps a block that is larger than what it unmapped before, so that no
-// program runs with it and not here.)
+// resident. (glibc too unmaps a block that is larger than what it unmapped before, unless its heap
+// had room for it: hardly a program runs with it and not here.)
 constexpr unsigned kDelayed = kHardened ? 32 : 1;
 constexpr size_t kDelayedLeast = 128 * KiB;
 constexpr size_t kDelayedMost = 16 * MiB;

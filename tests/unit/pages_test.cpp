@@ -62,6 +62,7 @@ bool is_in(const std::vector<Stretch>& stretches, const void* p) {
 
 TEST(Pages, OfLargeBlocksThoseThatNobodyWroteToAreUntouched) {
   const tally_tag tag = make_tag("/pages");
+  close_no_more();
   Pages before = look();
   char* run = static_cast<char*>(tally_malloc(tag, 500000));
   char* span = static_cast<char*>(tally_malloc(tag, 10 * MiB));
@@ -90,8 +91,8 @@ TEST(Pages, OfLargeBlocksThoseThatNobodyWroteToAreUntouched) {
 // A slab in slots that were something else's: what it has not come to is its tag's in no account.
 TEST(Pages, WhatASlabHasNotComeToIsDirtyUntilItsPurge) {
   const tally_tag tag = make_tag("/pages/tail");
-  tally_trim();
   fake_os::set_clock(1000000);
+  close_no_more();
   const Pages before = look();
   const size_t bytes = kMediumSlots * kSlotBytes;
   void* run = tally_malloc(tag, bytes);
@@ -126,6 +127,7 @@ TEST(Pages, WhatASlabHasNotComeToIsDirtyUntilItsPurge) {
 // Of any thread's slabs, and where the system takes nothing back they wait for the next time.
 TEST(Pages, TailsGoBackByATrim) {
   const tally_tag tag = make_tag("/pages/tail");
+  close_no_more();
   const size_t bytes = kMediumSlots * kSlotBytes;
   void* run = tally_malloc(tag, bytes);
   memset(run, 1, bytes);
