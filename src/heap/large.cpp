@@ -19,7 +19,9 @@ unsigned slots_for(size_t bytes) {
   return static_cast<unsigned>(divide_up(bytes + guard::bytes(), kSlotBytes));
 }
 
-void give(Slab* slab) { slab->slots != 0 ? give_run(slab) : give_span(slab); }
+void give(Slab* slab, bool is_closed = false) {
+  slab->slots != 0 ? give_run(slab, is_closed) : give_span(slab, is_closed);
+}
 
 Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   if (bytes <= kRunMax && alignment <= kRunMax) {
@@ -45,7 +47,7 @@ size_t replace_delayed(unsigned i, Slab* next) {
   if (slab == nullptr) return 0;
   const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
   g_delayed_bytes.fetch_sub(bytes, std::memory_order_relaxed);
-  give(slab);
+  give(slab, true);
   return bytes;
 }
 
