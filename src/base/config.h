@@ -68,8 +68,8 @@ inline constexpr unsigned kWakeShift = 3;
 // a time. (To allocate from them first was measured: up to 1.8 times slower on threads that swap
 // blocks, as lists become short and neighbours in a cache line come to belong to two threads.)
 inline constexpr size_t kReturnBytes = (kHardened ? 16 : 8) * KiB;
-// And so many blocks at least: hardened, all that are freed go that way, the older half of them
-// each time, as it is to be long before memory is used again.
+// And so many blocks at least: hardened, the older half of them each time, as it is to be long
+// before memory is used again.
 inline constexpr unsigned kReturnLeast = kHardened ? 4 : 0;
 
 // Hardened: of the blocks of a slab that are free so many at most stay when others are taken.

@@ -84,7 +84,7 @@ TALLY_NOINLINE void close_own(Slab* slab, void* p) {
 
 void release_sealed(void* p, Slab* slab) noexcept {
   if constexpr (!kHardened) return;
-  // Of any pointer: where its seal would be can be read if it is not behind the last block.
+  // Where the seal of any pointer would be can be read, if that is not behind the last block.
   const size_t size = slab->block_size;
   const size_t offset = address(p) - address(slab->start);
   if (TALLY_UNLIKELY(slab->owner.load(std::memory_order_relaxed) != tls.thread ||

@@ -139,7 +139,7 @@ uint64_t give_back(const Slab* slab, uint64_t holes, const Layout& layout) {
 }  // namespace
 
 size_t dig_holes(Slab* slab) {
-  // There every free is one that others might have done.
+  // There what others freed is left where it is while the slab has some of its own.
   if constexpr (kHardened) collect(slab);
   if (slab->free_count() == 0 || look_at_free(slab, ~0U) == nullptr) return 0;
   Layout layout(slab);

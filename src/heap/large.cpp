@@ -19,7 +19,9 @@ unsigned slots_for(size_t bytes) {
   return static_cast<unsigned>(divide_up(bytes + guard::bytes(), kSlotBytes));
 }
 
-void give(Slab* slab) { slab->slots != 0 ? give_run(slab) : give_span(slab); }
+void give(Slab* slab, bool is_closed = false) {
+  slab->slots != 0 ? give_run(slab, is_closed) : give_span(slab, is_closed);
+}
 
 Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   if (bytes <= kRunMax && alignment <= kRunMax) {
@@ -58,7 +60,7 @@ size_t replace_delayed(unsigned i, Slab* next) {
   g_delayed_bytes.fetch_sub(bytes, std::memory_order_relaxed);
   // What the system keeps closed is lost as addresses.
   if (!open_delayed(slab, bytes)) return 0;
-  give(slab);
+  give(slab, kHardened);
   return kHardened ? bytes : 0;
 }
 

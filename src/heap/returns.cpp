@@ -1,4 +1,4 @@
-// Blocks on their way back to their slabs: those of other threads' slabs; hardened, all.
+// Blocks of other threads' slabs, on their way back.
 #include "base/preempt.h"
 #include "heap/misuse.h"
 #include "heap/purge.h"

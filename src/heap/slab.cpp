@@ -217,7 +217,7 @@ void set_wake_level(Slab* slab) {
 // store and the look at `remote` pair with push: either the pusher sees the slab parked, or we see
 // what it pushed.
 void park(Heap* heap, unsigned c, Slab* slab) {
-  look_at_free(slab, little(slab));
+  look_at_free(slab, kHardened ? 0 : little(slab));
   unlink(heap, c, slab);
   set_wake_level(slab);
   at_point("park: to be parked");
@@ -296,13 +296,12 @@ bool use_again(Heap* heap, unsigned c, Slab* slab) {
   return true;
 }
 
-// Hardened: as it is to be long before memory is used again, of `count` free blocks those stay that
-// were freed last, how many is chance. Where memory is short, none.
-uint32_t count_to_stay(const Slab* slab, uint32_t count) {
+// Hardened: as it is to be long before memory is used again, so many of the blocks stay that were
+// freed last, by chance. Where memory is short, none.
+uint32_t count_to_stay(const Slab* slab) {
   if (!kHardened || tag_of(slab)->is_short()) return 0;
   const auto most = static_cast<uint32_t>(min_of(slab->capacity / 16 + 1, kStayMost));
-  const auto stay = (most + 1) / 2 + static_cast<uint32_t>(hardened::draw() % (most / 2 + 1));
-  return static_cast<uint32_t>(min_of(stay, count / 2));
+  return (most + 1) / 2 + static_cast<uint32_t>(hardened::draw() % (most / 2 + 1));
 }
 
 // Takes off the slab's list, of `count` blocks, those behind the first `stay`: as many as the heap
@@ -337,18 +336,24 @@ Block* cut_out(Heap* heap, unsigned c, Slab* slab, uint32_t stay, uint32_t* coun
 // All that is free in the slab, and others of its blocks behind it if that is little.
 bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   check(slab);
-  if (slab->free == nullptr || (kHardened && slab->free_count() < little(slab))) collect(slab);
-  Block* last = look_at_free(slab, little(slab));
-  if (slab->free_count() < little(slab)) {
+  uint32_t stay = count_to_stay(slab);
+  const uint32_t least = little(slab) + stay;
+  if (slab->free == nullptr || (kHardened && slab->free_count() < least)) collect(slab);
+  const bool is_carved = slab->carved.load(std::memory_order_relaxed) == slab->capacity;
+  const bool has_more = slab->holes != 0 || !is_carved;
+  // Hardened, each block is looked at as it is taken: the list is walked for its end alone.
+  Block* last = look_at_free(slab, kHardened && !has_more ? 0 : least);
+  if (has_more && slab->free_count() < least) {
     if (slab->holes != 0) {
       fill_hole(slab, last);
-    } else if (slab->carved.load(std::memory_order_relaxed) < slab->capacity) {
+    } else {
       carve(heap, slab, last);
     }
   }
   if (slab->free == nullptr) return false;
   uint32_t part = slab->free_count();
-  Block* list = cut_out(heap, c, slab, count_to_stay(slab, part), &part);
+  stay = static_cast<uint32_t>(min_of(stay, part / 2));
+  Block* list = cut_out(heap, c, slab, stay, &part);
   if (list == nullptr) return false;
   uint32_t out = slab->level.out() + part;
   slab->level.set(out, next_event(slab, out));

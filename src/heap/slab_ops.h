@@ -25,7 +25,7 @@ void on_level(Slab* slab) noexcept;
 // not walked, but looked at as it is handed on.
 void collect(Slab* slab);
 
-// A block of another thread's slab (hardened: of any) was freed by this thread. `heap` is its heap
+// A block of another thread's slab was freed by this thread. `heap` is its heap
 // for the slab's tag, or nullptr.
 void free_remote(Heap* heap, Slab* slab, Block* block);
 

@@ -168,14 +168,14 @@ void occupy(Chunk* chunk, unsigned first, unsigned slots, const Slab* slab, bool
 }
 
 // Slots that resolve to their own, free, descriptor again.
-void vacate(Chunk* chunk, unsigned first, unsigned slots) {
+void vacate(Chunk* chunk, unsigned first, unsigned slots, bool is_closed = false) {
   uint64_t mask = bits(first, slots);
   TALLY_ASSERT((chunk->free_slots & mask) == 0);
   for (unsigned i = first; i < first + slots; ++i) {
     address_map.set(chunk->slot_end(i) - 1, &chunk->slabs[i]);
   }
   chunk->free_slots |= mask;
-  if (!chunk->is_guarded() || !close(chunk, first, slots)) {
+  if (!is_closed && (!chunk->is_guarded() || !close(chunk, first, slots))) {
     set_dirty(chunk, chunk->dirty_slots | mask);
     chunk->dirty_since = os::now_ms();
   }
@@ -282,11 +282,11 @@ bool reopen_run(Slab* run, size_t old_bytes, size_t bytes) {
   return true;
 }
 
-void give_run(Slab* run) {
+void give_run(Slab* run, bool is_closed) {
   Chunk* chunk = Chunk::of(run);
   {
     LockGuard guard(central);
-    vacate(chunk, chunk->slot_of(run), run->slots);
+    vacate(chunk, chunk->slot_of(run), run->slots, is_closed);
   }
   purge_surplus();
 }

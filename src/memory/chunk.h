@@ -64,7 +64,8 @@ bool open_run(Slab* run, size_t bytes);
 // It was open to `old_bytes`, and is to be to `bytes`. False likewise, and it may be longer.
 bool reopen_run(Slab* run, size_t old_bytes, size_t bytes);
 // The run is free, its content may be lost. Its descriptor is kFree, with no owner, already.
-void give_run(Slab* run);
+// `is_closed`: nobody may access it already, and it is clean.
+void give_run(Slab* run, bool is_closed = false);
 // The run's last slots beyond `slots` are free.
 void shrink_run(Slab* run, unsigned slots);
 // Takes the slots behind the run too, if they are free. `zeroed` as above, of the new ones.

@@ -8,8 +8,8 @@
 // Canary and seal are made of the block's address and a secret of the process, and the seal tells
 // how far before it the canary begins, or that the block is free. So a block that is freed twice is
 // known at once, wherever it is by then; an overflow by a byte at the block's free; and a write to
-// a block that is free when it is used again. A block that is freed waits in its heap's returns, of
-// which the older half goes back at a time (heap/returns.cpp).
+// a block that is free when it is used again. What was freed last in a slab stays behind when its
+// blocks are taken (heap/slab.cpp).
 #pragma once
 
 #include <string.h>

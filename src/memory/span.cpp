@@ -27,9 +27,9 @@ bool open_span(Slab* span, size_t bytes, bool is_new) {
   return true;
 }
 // It may be accessed no more, and is clean; unless there were too many mappings when it came.
-[[maybe_unused]] void close_span(Slab* span) {
+[[maybe_unused]] void close_span(Slab* span, bool is_closed) {
   if (!span->guarded) return;
-  os::forbid(span->start, span->mapped);
+  if (!is_closed) os::forbid(span->start, span->mapped);
   guard::give_mappings(kSpanMappings);
   span->guarded = false;
 }
@@ -247,8 +247,8 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
   return span;
 }
 
-void give_span(Slab* span) {
-  if constexpr (kHardened) close_span(span);
+void give_span(Slab* span, bool is_closed) {
+  if constexpr (kHardened) close_span(span, is_closed);
   Slab* out[kKeptMax + 1];
   unsigned count = 0;
   {

@@ -12,8 +12,8 @@ namespace tally::core {
 // At least `bytes`, aligned to `alignment`; the descriptor has start and mapped set, and the first
 // slot resolves to it. nullptr: no memory. Takes the central lock.
 Slab* take_span(size_t bytes, size_t alignment, bool* zeroed);
-// The span is free; its descriptor is kFree already.
-void give_span(Slab* span);
+// The span is free; its descriptor is kFree already. `is_closed` as of a run.
+void give_span(Slab* span, bool is_closed = false);
 // Longer or shorter; may move, as the descriptor's start says then. False: all is as before.
 bool resize_span(Slab* span, size_t bytes);
 // The span in which p lies, or nullptr. The address map knows only where spans start; this looks at

@@ -64,6 +64,23 @@ TEST(Hardened, APageThatGoesBackBesideABlockIsNoDamage) {
   EXPECT_GT(seen, 8);
 }
 
+TEST(Hardened, WhatIsFreedIsNotUsedAgainAtOnce) {
+  for (size_t size = 1; size < 64 * kKiB; size += size / 3 + 1) {
+    // With so many beside it: slabs that are nearly full, and others.
+    std::vector<void*> others;
+    for (int i = 0; i < 500; ++i) {
+      if (i % 7 == 0) others.push_back(malloc(size));
+      void* block = malloc(size);
+      const auto was = reinterpret_cast<uintptr_t>(block);
+      free(block);
+      block = malloc(size);
+      EXPECT_NE(reinterpret_cast<uintptr_t>(block), was) << size << ", " << i;
+      free(block);
+    }
+    for (void* other : others) free(other);
+  }
+}
+
 TEST(Hardened, TheMappingsThatAreLeftAreTheProgramsOwn) {
   // A few GiB of addresses, of which nothing is touched.
   std::vector<void*> blocks(60000);

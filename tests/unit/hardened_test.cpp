@@ -76,6 +76,55 @@ TEST_F(Blocks, EachByteBehindTheEndIsGuarded) {
   }
 }
 
+TEST_F(Blocks, WhatIsFoundByACloserLookIsNotSound) {
+  for (unsigned c = 0; c < kClasses; ++c) {
+    const size_t size = class_size(c);
+    for (size_t n : sizes_of(c)) {
+      fill();
+      close(block(), size, false);
+      EXPECT_FALSE(is_sound(block(), size, true)) << "it is free";
+      open(reinterpret_cast<Block*>(block()), c, n);
+      memset(block(), 0xff, n);
+      ASSERT_TRUE(is_sound(block(), size, true)) << n;
+      const size_t slack = size - sizeof(uint64_t) - n;
+      const size_t canary = slack < 8 ? slack : min_of(slack / 8, kCanaryMost) * 8;
+      for (size_t i = n; i < n + canary; ++i) {
+        block()[i] ^= 1;
+        ASSERT_FALSE(is_sound(block(), size, true)) << n << ' ' << i;
+        block()[i] ^= 1;
+      }
+      for (size_t i : {size - sizeof(uint64_t), size - 1}) {
+        block()[i] ^= 1;
+        ASSERT_FALSE(is_sound(block(), size, true)) << n << ' ' << i;
+        block()[i] ^= 1;
+      }
+      ASSERT_TRUE(is_sound(block(), size, true));
+    }
+  }
+}
+
+TEST_F(Blocks, TheSealBeforeABlockIsLookedAt) {
+  for (size_t n : {size_t{0}, size_t{40}}) {
+    const size_t size = 48;
+    const unsigned c = class_of(size);
+    char* before = block();
+    char* behind = block() + size;
+    for (char* each : {before, behind}) {
+      close(each, size, false);
+      open(reinterpret_cast<Block*>(each), c, 40);
+    }
+    ASSERT_TRUE(is_sound(behind, size, false));
+    set_bytes(before, c, n);
+    EXPECT_TRUE(is_sound(behind, size, false)) << "whatever bytes it has";
+    behind[-1] ^= 1;
+    EXPECT_FALSE(is_sound(behind, size, false));
+    EXPECT_TRUE(is_sound(behind, size, true)) << "it is the first";
+    behind[-1] ^= 1;
+    close(before, size, false);
+    EXPECT_TRUE(is_sound(behind, size, false)) << "or is free";
+  }
+}
+
 TEST_F(Blocks, ANullByteTooManyIsSeen) {
   for (int i = 0; i < 1000; ++i) {
     start();
@@ -95,9 +144,11 @@ TEST_F(Blocks, AWriteToAFreeBlockIsFoundWhereItWas) {
     close(block(), size, false);
     auto* free_block = reinterpret_cast<Block*>(block());
     EXPECT_EQ(find_write(free_block, size), nullptr);
+    EXPECT_TRUE(is_untouched(free_block, size));
     for (size_t at : {size_t{8}, min_of(size / 2, kWipedMost), min_of(size - 9, kWipedMost)}) {
       block()[at] = 1;
       EXPECT_EQ(find_write(free_block, size), block() + at) << size;
+      EXPECT_FALSE(is_untouched(free_block, size)) << size;
       block()[at] = 0;
     }
     EXPECT_TRUE(neighbours_are_whole(size));
