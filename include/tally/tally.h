@@ -9,8 +9,8 @@
  * changes nothing; errno is kept when it succeeds. Sizes are in bytes.
  *
  * A program may be linked with the functions alone (tally::api, libtally_api.a), and have the
- * allocator only where libtally.so is preloaded. Where it is not, tally_version is "", every path is
- * the root's, blocks and arenas are libc's, no limit can be set, and what asks for figures fails
+ * allocator only where libtally.so is preloaded. Where it is not, tally_version is "", every path
+ * is the root's, blocks and arenas are libc's, no limit can be set, and what asks for figures fails
  * with ENOSYS. */
 #ifndef TALLY_TALLY_H
 #define TALLY_TALLY_H
@@ -38,17 +38,18 @@ extern "C" {
 #define TALLY_INLINE static inline
 #endif
 
+/* The version of this header: of semantic versions (semver.org). */
 #define TALLY_VERSION_MAJOR 1
+/* As above. */
 #define TALLY_VERSION_MINOR 0
+/* As above. */
 #define TALLY_VERSION_PATCH 0
 
 /* "major.minor.patch" of the library that is running, which need not be the one that was compiled
  * against; "" where there is none (see above). Never freed. */
 TALLY_API const char* tally_version(void);
 
-/* ---- Tags
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- Tags */
 
 /* A tag's id. Ids are small, and used again after a tag was retired and its last block freed. */
 typedef uint32_t tally_tag;
@@ -97,16 +98,17 @@ TALLY_API tally_tag tally_tag_current(void);
  * Tally's. Pointers to anywhere are safe: nothing that is not Tally's is read. */
 TALLY_API tally_tag tally_tag_of(const void* p);
 
-/* ---- Allocating under a tag
- * ---------------------------------------------------------------------------------- */
+/* ---- Allocating under a tag */
 
 /* malloc, calloc, realloc and aligned_alloc under this tag, whatever scope is open. The blocks are
  * given back by tally_free from any thread, and where Tally is the program's malloc (preloaded, or
  * linked as tally::malloc) by plain free as well. errno: ENOMEM, EINVAL (no such tag, retired, or
  * an alignment that is no power of two). */
 TALLY_API void* tally_malloc(tally_tag tag, size_t size) TALLY_ALLOCATES(tally_free) TALLY_SIZED(2);
+/* As above. */
 TALLY_API void* tally_calloc(tally_tag tag, size_t count, size_t size) TALLY_ALLOCATES(tally_free)
     TALLY_SIZED(2, 3);
+/* As above. */
 TALLY_API void* tally_aligned_alloc(tally_tag tag, size_t alignment, size_t size)
     TALLY_ALLOCATES(tally_free) TALLY_SIZED(3);
 
@@ -128,9 +130,9 @@ TALLY_API size_t tally_usable_size(const void* p);
  * memory went back, 0 if there was none. */
 TALLY_API int tally_trim(void);
 
-/* ---- Limits
- * ----------------------------------------------------------------------------------------------
- * A tag may be given a hard limit, a soft one, or both. What counts against them is what the tag
+/* ---- Limits */
+
+/* A tag may be given a hard limit, a soft one, or both. What counts against them is what the tag
  * and everything below it hold: `total.footprint_bytes` of its statistics. Memory is counted where
  * a slab or a large block is taken for the tag, for the tag and all above it or for none, so that
  * no tag ever holds more than its hard limit, not for an instant. The limit of the root, "/", is
@@ -167,8 +169,8 @@ TALLY_API int tally_limit_get(tally_tag tag, uint64_t* soft, uint64_t* hard, tal
 /* How near a tag is to its limits. SOFT: it holds more than its soft limit, or did and holds 15/16
  * of it still. HARD: its hard limit refused, and it holds 15/16 of it still. */
 #define TALLY_PRESSURE_NORMAL 0
-#define TALLY_PRESSURE_SOFT 1
-#define TALLY_PRESSURE_HARD 2
+#define TALLY_PRESSURE_SOFT 1 /* as said there */
+#define TALLY_PRESSURE_HARD 2 /* as said there */
 
 /* The highest level of the tag and those above it; NORMAL if there is no such tag. Takes no lock.
  * Cost: a few nanoseconds. */
@@ -186,6 +188,7 @@ TALLY_API int tally_pressure(tally_tag tag);
  * pthread_exit. The thread cannot be cancelled in it. */
 typedef void (*tally_pressure_fn)(tally_tag tag, int level, void* arg);
 
+/* How a callback is to be called. */
 typedef struct tally_pressure_options {
   uint32_t size;        /* set to sizeof(tally_pressure_options) */
   uint32_t levels;      /* bits 1 << TALLY_PRESSURE_...: of which to be told; 0: of all */
@@ -214,9 +217,9 @@ TALLY_API int tally_charge(tally_tag tag, size_t bytes);
  */
 TALLY_API int tally_uncharge(tally_tag tag, size_t bytes);
 
-/* ---- Statistics
- * ----------------------------------------------------------------------------------------------
- * Exact when no thread is in the middle of an operation. While threads run, live figures are off by
+/* ---- Statistics */
+
+/* Exact when no thread is in the middle of an operation. While threads run, live figures are off by
  * at most what they are doing during the walk; never negative, never above the footprint;
  * free_count may step back by as much. Nothing here allocates from the heap it describes, nor takes
  * a lock that an allocating thread needs: it may be called from a signal handler.
@@ -242,9 +245,9 @@ typedef struct tally_counts {
 
 /* One tag. */
 typedef struct tally_stats_t {
-  uint32_t size; /* set by the caller to sizeof(tally_stats_t) before tally_stats */
-  uint32_t version;
-  uint32_t id;
+  uint32_t size;      /* set by the caller to sizeof(tally_stats_t) before tally_stats */
+  uint32_t version;   /* TALLY_STATS_VERSION of the library */
+  uint32_t id;        /* the tag */
   uint32_t parent;    /* TALLY_TAG_NONE for the root */
   tally_counts own;   /* the tag alone */
   tally_counts total; /* the tag and everything below it */
@@ -260,12 +263,14 @@ typedef struct tally_stats_t {
   uint64_t waited_count;     /* and those that waited for it first */
 } tally_stats_t;
 
+/* Of tally_class_stats_t: in how many steps the fill of slabs is told. */
+#define TALLY_FILL_STEPS 10
+
 /* The blocks of one size under one tag: where fragmentation is. A block counts as in use in its
  * slab until its thread gave it back there: what threads have in hand is used in `fill` and what
  * follows it, and is not live. */
-#define TALLY_FILL_STEPS 10
 typedef struct tally_class_stats_t {
-  uint32_t tag;
+  uint32_t tag;             /* whose they are */
   uint32_t block_size;      /* "size" in the JSON */
   uint64_t live_blocks;     /* in use */
   uint64_t capacity_blocks; /* that the committed part of its slabs has room for */
@@ -298,16 +303,17 @@ typedef struct tally_process_stats_t {
                                 address space, of jemalloc resident; 0 if it does not tell */
 } tally_process_stats_t;
 
+/* Everything at one time. */
 typedef struct tally_snapshot_t {
-  uint32_t size;
-  uint32_t version;
-  int64_t pid;
-  const char* backend; /* "os", "libc", "jemalloc", "mimalloc" */
-  uint64_t tag_count;  /* rows in tags, by path */
-  const tally_stats_t* tags;
-  uint64_t class_count; /* rows in classes, by tag's path, then size; only those with a slab */
-  const tally_class_stats_t* classes;
-  tally_process_stats_t process; /* last, as it may grow; the rows keep their size */
+  uint32_t size;             /* of this struct in the library */
+  uint32_t version;          /* TALLY_STATS_VERSION of the library */
+  int64_t pid;               /* the process */
+  const char* backend;       /* "os", "libc", "jemalloc", "mimalloc" */
+  uint64_t tag_count;        /* rows in tags, by path */
+  const tally_stats_t* tags; /* the rows */
+  uint64_t class_count;      /* rows in classes, by tag's path, then size; only those with a slab */
+  const tally_class_stats_t* classes; /* the rows */
+  tally_process_stats_t process;      /* last, as it may grow; the rows keep their size */
 } tally_snapshot_t;
 
 /* Fills *stats for one tag. Set stats->size first. errno: EINVAL (no such tag, NULL, a size too
@@ -318,19 +324,23 @@ TALLY_API int tally_stats(tally_tag tag, tally_stats_t* stats);
 /* Everything at once, in memory mapped for it alone; release it by tally_snapshot_free. NULL with
  * ENOMEM. */
 TALLY_API tally_snapshot_t* tally_snapshot(void);
+/* Releases it; NULL is ignored. */
 TALLY_API void tally_snapshot_free(tally_snapshot_t* snapshot);
 
 /* A snapshot as JSON, or as a table for people: into buf, at most n bytes with the final NUL,
  * returning the length of the whole as snprintf does (0 with ENOMEM); or to a file descriptor (-1
  * with errno of write). */
 TALLY_API size_t tally_snapshot_json(char* buf, size_t n);
+/* As above. */
 TALLY_API size_t tally_snapshot_text(char* buf, size_t n);
+/* As above. */
 TALLY_API int tally_snapshot_json_fd(int fd);
+/* As above. */
 TALLY_API int tally_snapshot_text_fd(int fd);
 
-/* ---- Arenas
- * ----------------------------------------------------------------------------------------------
- * An arena hands out memory by moving a pointer, and takes it back all at once: by a reset, or by a
+/* ---- Arenas */
+
+/* An arena hands out memory by moving a pointer, and takes it back all at once: by a reset, or by a
  * rewind to a mark. What it holds are blocks of the heap under its tag ("segments"), counted and
  * limited as any other; they double in size up to a cap, and what is too large for one has a
  * segment for itself.
@@ -393,6 +403,7 @@ TALLY_INLINE void* tally_arena_bump(tally_arena* arena, size_t size, size_t alig
   }
   return NULL;
 }
+/* Private: what tally_arena_alloc does where there is no room. */
 TALLY_API void* tally_arena_alloc_slow(tally_arena* arena, size_t size, size_t alignment)
     __attribute__((cold, warn_unused_result));
 
@@ -414,7 +425,7 @@ TALLY_INLINE __attribute__((warn_unused_result)) void* tally_arena_alloc(tally_a
  * reset, or destroyed. No two are the same, of whatever arena, unless nothing was allocated between
  * them. */
 typedef uint64_t tally_mark;
-#define TALLY_MARK_NONE ((tally_mark)0)
+#define TALLY_MARK_NONE ((tally_mark)0) /* no mark: of a mark that could not be set */
 
 /* Marks what has been allocated so far. TALLY_MARK_NONE when it fails: it takes 32 bytes of the
  * arena, so errno is that of tally_arena_alloc. */
@@ -430,9 +441,10 @@ TALLY_API int tally_arena_rewind(tally_arena* arena, tally_mark mark);
  * call the heap no more. errno is kept. Cost: a step for each segment, however many the blocks. */
 TALLY_API void tally_arena_reset(tally_arena* arena);
 
+/* What one arena holds. */
 typedef struct tally_arena_stats_t {
-  uint32_t size; /* set by the caller to sizeof(tally_arena_stats_t) */
-  tally_tag tag;
+  uint32_t size;                /* set by the caller to sizeof(tally_arena_stats_t) */
+  tally_tag tag;                /* whose memory it is */
   uint64_t used_bytes;          /* handed out, with the padding between and 32 a mark */
   uint64_t peak_used_bytes;     /* the most that was */
   uint64_t waste_bytes;         /* left over where a block did not fit, or in its own segment */

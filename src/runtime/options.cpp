@@ -195,34 +195,77 @@ bool set_zero(Text value) {
   return true;
 }
 
-// The one list of options: docs and messages follow it. In alphabetical order.
+// The one list of options: messages follow it, and docs/OPTIONS.md is made of it and of the
+// comments, "values; default: what it does". In alphabetical order.
 struct Option {
   const char* key;
   bool (*set)(Text value);
   const char* accepts;
 };
 constexpr Option kOptions[] = {
+    // `0`, `1`; `0`: end the program with status 78 where an option cannot be followed
     {"abort_conf", set_abort_conf, "0 or 1"},
+    // `os`, `libc`, `jemalloc`, `mimalloc`; `os`: where chunks and the largest blocks come from
     {"backend", set_backend, "os, libc, jemalloc or mimalloc"},
+    // `0`, `1`; `0`: check each free list whole as it is used again: finds blocks freed twice long
+    // ago, and writes after free; up to 1.7 × slower
     {"check", set_check, "0 or 1"},
+    // a path; `/tmp/tally-%p.json`: where the dump of `TALLY_DUMP_SIGNAL` goes; `%p` is the process
+    // id
     {"dump_path", set_dump_path, "a path of at most 511 bytes, in which %p is the process id"},
+    // `USR2`, `12`, …; none: on this signal, write JSON to `TALLY_DUMP_PATH`
     {"dump_signal", set_dump_signal, "a signal, such as USR2 or 12"},
+    // `cache:nth=1000`, `/:p=0.001:seed=7`, `cache:above=4096`; none: allocations that fail, to
+    // test what the program does then
     {"fault", set_fault_option, kFaultAccepts},
+    // `1/N`, `1` for `1/50`, `0`; `0`: of N samples one lies against memory that nobody may access,
+    // so
+    // that overflows and uses after free of it are found. Without a `TALLY_SAMPLE` that is `512K`
     {"guard", set_guard, "1/N to guard one of N samples, 1 for 1/50, or 0 for none"},
+    // `2G`, `90%`, `2G:soft=1.5G:wait=100`; none: what the process may hold, and what
+    // happens then: `fail`, `wait=MS` or `abort`. A share is of the cgroup's limit, else of the
+    // machine's memory
     {"limit", set_limit_option, kLimitAccepts},
+    // `cache=512M:soft=400M,net/rx=64M`; none: the same of tags, which are made, and said so in a
+    // line
     {"limits", set_limits_option, kLimitsAccepts},
+    // an absolute path; stderr: where lines about limits go
     {"log", set_log, "a path of at most 511 bytes"},
+    // `abort`, `report`; `abort`: after a double free or the like was reported: end, or go on
     {"on_corruption", set_on_corruption, "abort or report"},
+    // 0 to 3600000; `1000`: how long free memory is kept before it goes back to the system
     {"purge_ms", set_purge_ms, "milliseconds, 0 to 3600000"},
+    // `0`, `1`, `keep`; `0`: keep a record in `/dev/shm/tally-<uid>/<pid>.tally` that can be read
+    // while the program runs, hangs, and after it was killed; a clean exit removes it, but for
+    // `keep`
     {"record", set_record, "0, 1 or keep"},
+    // 0 to 3600000; `0`: a thread of Tally's, of the least priority, publishes so often, and
+    // purges; 0: no thread, the program's own publish as they allocate, once a second at most and
+    // as memory grows
     {"record_ms", set_record_ms, "milliseconds, 0 to 3600000"},
+    // `0`, `1`, a path; `0`: at exit, a table on stderr, or to a file: JSON if its name ends in
+    // `.json`. `%p` is the process id. `no`, `yes` and the like are `0` and `1`
     {"report", set_report, "0, 1, or a path, in which %p is the process id"},
+    // a process id; `0`: only that process reports at its end, not what it started: `tally run`
+    // sets it. `0`: each does
     {"report_pid", set_report_pid, "the id of the one process that reports; 0: each does"},
+    // a size; `64K`: the last bytes below a limit, a sixteenth of it at most, are for who handles a
+    // failure
     {"reserve", set_reserve, "a size, such as 64K, at most 1G"},
+    // a size, `1` for `512K`, `0`; `0`: sample the stacks that allocate, one in so many bytes in
+    // the mean, for `tally profile`, `leaks` and `report`; a record is kept with them unless
+    // `TALLY_RECORD=0` says otherwise. `tally run` sets `512K`
     {"sample", set_sample, "bytes between samples, such as 512K, 1 for that, or 0 for none"},
+    // `module`, `thread`, `none`; `none`: what names the tag where the program does not: the shared
+    // object whose code allocates, or the thread
     {"tag_by", set_tag_by, "module, thread or none"},
+    // a path; none: a file with names of your own for the tags of `TALLY_TAG_BY`
     {"tags", set_tags, "the path of a file, of at most 511 bytes"},
+    // `never`, `auto`, `always`; `never`: ask for huge pages: `auto` for what is taken beyond 128
+    // MiB of heap
     {"thp", set_thp, "never, auto or always"},
+    // `0`, `1`; `0`: `libtally-hardened.so` alone: all of what is freed is zeroed, not only what is
+    // small
     {"zero", set_zero, kHardened ? "0 or 1" : "0, as only libtally-hardened.so zeroes"},
 };
 
