@@ -84,6 +84,28 @@ void rebin(Chunk* chunk) {
   g_filled_bins |= bits(bin, 1);
 }
 
+// By default the first chunk is opened as its slots come into use, twice as many each time: who
+// runs far off the end of a block is ended by that, as at the end of glibc's heap, and most
+// programs have no more than this chunk. It costs a process four calls.
+constexpr unsigned kOpenAtFirst = 4;
+
+void close_most(Chunk* chunk) {
+  chunk->open_slots = kSlotsPerChunk;
+  if (kHardened || !chunk->from->by_pages() || all_chunks.load(std::memory_order_relaxed)) return;
+  constexpr size_t kClosed = (kSlotsPerChunk - kOpenAtFirst) * kSlotBytes;
+  if (os::protect(chunk->slot_start(kOpenAtFirst), kClosed)) chunk->open_slots = kOpenAtFirst;
+}
+
+// So that the first `slots` may be used. False: the system refused.
+bool open_to(Chunk* chunk, unsigned slots) {
+  const unsigned open = chunk->open_slots;
+  if (slots <= open) return true;
+  const unsigned to = min_of(max_of(slots, 2 * open), kSlotsPerChunk);
+  if (!os::allow(chunk->slot_start(open), (to - open) * kSlotBytes)) return false;
+  chunk->open_slots = to;
+  return true;
+}
+
 // Where all slots are runs that end at a closed page; and the chunk's header.
 constexpr unsigned kChunkMappings = 2 * kSlotsPerChunk + 2;
 
@@ -109,6 +131,7 @@ Chunk* refill_hollow() {
        chunk != nullptr && g_hollow_count != 0; chunk = chunk->next_chunk) {
     if (!chunk->hollow || !backend::take_again(chunk->slot_start(1), kHollowBytes)) continue;
     chunk->hollow = false;
+    chunk->open_slots = kSlotsPerChunk;
     if (chunk->is_guarded()) close_new(chunk->slot_start(1), chunk->slot_end(kSlotsPerChunk - 1));
     --g_hollow_count;
     for (unsigned i = 1; i < kSlotsPerChunk; ++i) {
@@ -137,6 +160,7 @@ Chunk* new_chunk() {
     chunk->huge.store(true, std::memory_order_relaxed);
   }
   chunk->from = from;
+  close_most(chunk);
   if (guard::bytes() != 0 && from->by_pages() && guard::take_mappings(kChunkMappings)) {
     chunk->guarded = true;
     close_new(reinterpret_cast<char*>(chunk) + header, chunk->slot_end(kSlotsPerChunk - 1));
@@ -264,6 +288,7 @@ Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) 
     first = place(chunk, slots, allowed);
     TALLY_ASSERT(first != kSlotsPerChunk);
   }
+  if (!open_to(chunk, first + slots)) return nullptr;
   Slab* slab = &chunk->slabs[first];
   occupy(chunk, first, slots, slab, zeroed);
   slab->start = chunk->slot_start(first);
@@ -308,7 +333,7 @@ bool grow_run(Slab* run, unsigned slots, bool* zeroed) {
   if (behind + more > kSlotsPerChunk) return false;
   LockGuard guard(central);
   uint64_t mask = bits(behind, more);
-  if ((chunk->free_slots & mask) != mask) return false;
+  if ((chunk->free_slots & mask) != mask || !open_to(chunk, behind + more)) return false;
   occupy(chunk, behind, more, run, zeroed);
   run->slots = slots;
   return true;

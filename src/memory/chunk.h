@@ -31,6 +31,7 @@ struct Chunk {
   std::atomic<bool> huge;
   std::atomic<uint32_t> large_blocks;  // any: runs that are one each
   Relaxed<bool> hollow;  // all but the first slot was given back, for want of address space
+  unsigned open_slots;   // those behind may not be accessed yet
   bool guarded;  // const; hardened: what is free in it is closed, and runs end at closed pages
 
   static Chunk* of(const Slab* slab) {

@@ -192,8 +192,8 @@ void take_last_look() {
 }
 
 __attribute__((destructor(101))) void on_unload() {
-  take_last_look();
   report_at_exit();
+  take_last_look();  // which may end it
   end_record();
 }
 

@@ -18,6 +18,7 @@ class LastLookTest : public testing::Test {
 
   LastLookTest() {
     options.abort_on_corruption = false;
+    options.check = true;
     tag_ = make_tag("/unit/last_look");
     for (uint32_t i = 0; i < kBlocks; ++i) {
       blocks_.push_back(static_cast<Block*>(tally_malloc(tag_, kSize)));
@@ -81,6 +82,10 @@ TEST_F(LastLookTest, ARing) {
 TEST_F(LastLookTest, ALinkThatIsNone) {
   auto* nowhere = reinterpret_cast<Block*>(uintptr_t{0x4141414141414141});
   EXPECT_TRUE(has(look_with_link(freed(4), nowhere), "tally: free list damaged at 0x"));
+  options.check = false;
+  EXPECT_EQ(look_with_link(freed(4), nowhere), "") << "with libc the program would end in peace";
+  EXPECT_TRUE(has(look_with_link(freed(4), freed(2)), "tally: double free of 0x"));
+  options.check = true;
   void* other = tally_malloc(tag_, 2 * kSize);
   EXPECT_TRUE(has(look_with_link(freed(4), static_cast<Block*>(other)), "free list damaged at 0x"));
   tally_free(other);
