@@ -72,6 +72,9 @@ inline constexpr size_t kReturnBytes = (kHardened ? 16 : 8) * KiB;
 // each time, as it is to be long before memory is used again.
 inline constexpr unsigned kReturnLeast = kHardened ? 4 : 0;
 
+// Hardened: of the blocks of a slab that are free so many at most stay when others are taken.
+inline constexpr unsigned kStayMost = 16;
+
 inline constexpr size_t kCacheLine = 64;
 inline constexpr size_t kMaxTags = 65535;
 inline constexpr unsigned kMaxScopes = 255;

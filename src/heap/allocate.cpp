@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "base/math.h"
 #include "heap/callers.h"
+#include "heap/free.h"
 #include "heap/large.h"
 #include "heap/relief.h"
 #include "heap/sampling.h"
@@ -17,6 +18,15 @@
 #include "os/os.h"
 
 namespace tally::core {
+
+TALLY_NOINLINE void* Heap::Class::pop_damaged(unsigned c, size_t bytes) {
+  Block* block = list;
+  Block* next = block->next();
+  if (!hardened::is_untouched(block, hardened::kClassSizes[c])) report_free_block(block, c);
+  take(block, next, c, bytes);
+  return block;
+}
+
 namespace {
 
 void* out_of_memory() {
@@ -56,7 +66,11 @@ void* pop(Heap* heap, unsigned c, size_t requested, size_t alignment = kMinAlign
     }
     if (!refill(heap, c)) return nullptr;
   }
-  return heap->pop<sizeof(Heap::Class) / kClassTableUnit, false>(c * kClassTableUnit, requested);
+  void* block =
+      heap->pop<sizeof(Heap::Class) / kClassTableUnit, false>(c * kClassTableUnit, requested);
+  // Of a wider class, for the alignment, all that fits may be used.
+  if (kHardened && alignment > kMinAlignment) hardened::set_bytes(block, c, requested);
+  return block;
 }
 
 // nullptr: no memory.
@@ -200,7 +214,7 @@ void* allocate_aligned(Tag* tag, size_t alignment, size_t n, const void* caller)
   unsigned c = aligned_class(alignment, n);
   if (tag == nullptr && c < kClasses) {
     Heap* known = heap_at_hand(caller);
-    if (known->classes[c].list != nullptr) return pop(known, c, n);
+    if (known->classes[c].list != nullptr) return pop(known, c, n, alignment);
   }
   bool zeroed;
   return serve({.tag = tag, .n = n, .caller = caller, .alignment = alignment}, &zeroed);
@@ -211,7 +225,10 @@ void* allocate_zeroed(Tag* tag, size_t n, const void* caller) {
   void* block = tag == nullptr && n <= kBlockMost
                     ? allocate_for(caller, n)
                     : serve({.tag = tag, .n = n, .caller = caller}, &zeroed);
-  return block == nullptr || zeroed ? block : memset(block, 0, n);
+  if (block == nullptr || zeroed) return block;
+  // All that malloc_usable_size tells of, as glibc does: some programs go on to use that. A block
+  // of libc's, which is in no map, as far as was asked for.
+  return memset(block, 0, max_of(n, usable_size(address_map.find(block), block)));
 }
 
 }  // namespace tally::core

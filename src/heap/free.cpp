@@ -45,6 +45,9 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
     case SlabKind::kBlocks: {
       if (!slab->is_block(p)) return misuse_interior(Use::kFree, p, slab);
       if (TALLY_UNLIKELY(!close_block(slab, p))) return;
+      if (kHardened && slab->owner.load(std::memory_order_relaxed) == tls.thread) {
+        return push_own(slab, static_cast<Block*>(p));
+      }
       if (TALLY_UNLIKELY(is_of_samples(slab))) return free_sample(slab, static_cast<Block*>(p));
       Heap* known = tls.thread->find_heap(what.tag);
       if (TALLY_LIKELY(known != nullptr && known->tag.load(std::memory_order_relaxed)->is_live())) {
@@ -53,11 +56,6 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
       RunningThread running;
       Heap* heap = running.get() == nullptr ? nullptr : running.heap_if_live(find_tag(what.tag));
       free_remote(heap, slab, static_cast<Block*>(p));
-      if constexpr (kHardened) {
-        // As on_level does for the last block of a retired tag.
-        bool is_own = slab->owner.load(std::memory_order_relaxed) == tls.thread;
-        if (heap == nullptr && is_own && slab->all_back()) drop_retired_heap(tls.thread, what.tag);
-      }
       return;
     }
     case SlabKind::kRun:
@@ -75,6 +73,30 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
   }
 }
 
+namespace {
+
+TALLY_NOINLINE void close_own(Slab* slab, void* p) {
+  hardened::close(p, slab->block_size, options.zero);
+  push_own(slab, static_cast<Block*>(p));
+}
+
+}  // namespace
+
+void release_sealed(void* p, Slab* slab) noexcept {
+  if constexpr (!kHardened) return;
+  // Of any pointer: where its seal would be can be read if it is not behind the last block.
+  const size_t size = slab->block_size;
+  const size_t offset = address(p) - address(slab->start);
+  if (TALLY_UNLIKELY(slab->owner.load(std::memory_order_relaxed) != tls.thread ||
+                     offset > (slab->capacity - 1) * size ||
+                     !hardened::is_sound(p, size, offset == 0))) {
+    return release_slow(p, slab);
+  }
+  if (size > hardened::kWipedInline) return close_own(slab, p);
+  hardened::close(p, size, false);
+  push_own(slab, static_cast<Block*>(p));
+}
+
 void set_usable_size(const Slab* slab, void* p, size_t n) {
   if constexpr (!kHardened) return;
   if (check_seal(Use::kRealloc, p, slab)) hardened::set_bytes(p, slab->what().size_class, n);
@@ -82,9 +104,12 @@ void set_usable_size(const Slab* slab, void* p, size_t n) {
 
 namespace {
 
-// Of a block that was handed out once: it is known to be free.
+// Of a block that was handed out once: it is known to be free. By default, of what this thread
+// freed last.
 bool is_free(const Slab* slab, const void* p) {
-  if constexpr (!kHardened) return false;
+  if constexpr (!kHardened) {
+    return slab->owner.load(std::memory_order_relaxed) == tls.thread && p == slab->free;
+  }
   return hardened::look_at_seal(p, slab->block_size).state == hardened::State::kFree;
 }
 
@@ -138,7 +163,7 @@ void check_sized(const void* p, size_t n, size_t alignment, bool exact) {
 
 bool is_libcs(const void* p, Use use) {
   const Slab* slab = address_map.find(p);
-  if (kHardened && slab->is_blocks() && slab->is_block(p)) {
+  if (slab->is_blocks() && slab->is_block(p)) {
     misuse_freed(use, p, slab);
   } else if (slab->what().kind != SlabKind::kFree) {
     misuse_interior(use, p, slab);

@@ -33,6 +33,32 @@ struct Heap {
     OwnerCounter allocs;     // owner: ever taken from list
     OwnerCounter requested;  // owner: bytes that callers asked for in those
     OwnerCounter handed;     // owner: blocks ever put on list, less those lent from it
+
+    // Hardened: the first block of the list, which is of class c, becomes one of `bytes`.
+    void* pop_sealed(unsigned c, size_t bytes) {
+      Block* block = list;
+      if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
+      Block* next = block->next_if_sound();
+      if (TALLY_UNLIKELY(next == Block::damaged() ||
+                         !hardened::is_untouched(block, hardened::kClassSizes[c]))) {
+        return pop_damaged(c, bytes);
+      }
+      // What comes next lies anywhere, and is read from its link to its seal.
+      __builtin_prefetch(next, 1);
+      __builtin_prefetch(hardened::seal_at(next, hardened::kClassSizes[c]), 1);
+      take(block, next, c, bytes);
+      return block;
+    }
+    // With a report of what happened to it.
+    [[gnu::returns_nonnull]] void* pop_damaged(unsigned c, size_t bytes);
+
+   private:
+    void take(Block* block, Block* next, unsigned c, size_t bytes) {
+      list = next;
+      allocs.add(1);
+      requested.add(bytes);
+      hardened::open(block, c, bytes);
+    }
   };
   // And what is behind it.
   struct alignas(32) Store {
@@ -71,7 +97,9 @@ struct Heap {
   template <size_t kStep, bool kFetchNext>
   void* pop(size_t index, size_t bytes) {
     auto* from = reinterpret_cast<Class*>(reinterpret_cast<char*>(classes) + index * kStep);
-    if constexpr (kHardened || !kSingleInstructionCounters) {
+    if constexpr (kHardened) {
+      return from->pop_sealed(static_cast<unsigned>(index * kStep / sizeof(Class)), bytes);
+    } else if constexpr (!kSingleInstructionCounters) {
       Block* block = from->list;
       if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
       Block* next = block->next();
@@ -79,7 +107,6 @@ struct Heap {
       if constexpr (kFetchNext) __builtin_prefetch(next, 1);
       from->allocs.add(1);
       from->requested.add(bytes);
-      if constexpr (kHardened) open_block(block, static_cast<unsigned>(from - classes), bytes);
       return block;
     } else {
       // The same, with the addressing that compilers do not find: `from` is never computed.

@@ -100,7 +100,13 @@ Block* cut(Block** list, uint64_t count) {
 void collect(Slab* slab) {
   RemoteList::Taken taken = slab->remote.take();
   if (taken.first == nullptr) return;
-  if (slab->free != nullptr) {
+  if (kHardened && slab->free != nullptr) {
+    // What was freed last stays in front, and is little.
+    Block* last = check_list(slab->free, slab->free_count(), slab);
+    if (last == nullptr) return;
+    last->link(taken.first);
+    taken.first = slab->free;
+  } else if (slab->free != nullptr) {
     Block* last = check_list(taken.first, taken.count, slab);
     if (last == nullptr) return;
     last->link(slab->free);
@@ -118,6 +124,7 @@ void free_remote(Heap* heap, Slab* slab, Block* block) {
   }
   unsigned c = slab->what().size_class;
   Heap::Store& store = heap->store[c];
+  if (TALLY_UNLIKELY(block == store.returns)) return misuse_double_free(block, slab);
   block->link(store.returns);
   store.returns = block;
   store.returns_count.add(1);

@@ -296,10 +296,48 @@ bool use_again(Heap* heap, unsigned c, Slab* slab) {
   return true;
 }
 
+// Hardened: as it is to be long before memory is used again, of `count` free blocks those stay that
+// were freed last, how many is chance. Where memory is short, none.
+uint32_t count_to_stay(const Slab* slab, uint32_t count) {
+  if (!kHardened || tag_of(slab)->is_short()) return 0;
+  const auto most = static_cast<uint32_t>(min_of(slab->capacity / 16 + 1, kStayMost));
+  const auto stay = (most + 1) / 2 + static_cast<uint32_t>(hardened::draw() % (most / 2 + 1));
+  return static_cast<uint32_t>(min_of(stay, count / 2));
+}
+
+// Takes off the slab's list, of `count` blocks, those behind the first `stay`: as many as the heap
+// may have before its next sample, which is what is left in count. nullptr: reported, and lost.
+Block* cut_out(Heap* heap, unsigned c, Slab* slab, uint32_t stay, uint32_t* count) {
+  Block* list = slab->free;
+  Block* before = nullptr;
+  for (uint32_t i = 0; i < stay && list != nullptr; ++i) {
+    before = list;
+    list = list->next();
+  }
+  const uint32_t have = *count - stay;
+  *count = static_cast<uint32_t>(blocks_before_sample(heap, c, have));
+  Block* rest = nullptr;
+  if (TALLY_UNLIKELY(list != nullptr && *count < have)) {
+    Block* last = check_list(list, have, slab, *count);
+    if (last != nullptr) {
+      rest = last->next();
+      last->link(nullptr);
+    } else {
+      list = nullptr;
+    }
+  }
+  if (before == nullptr || list == nullptr) {
+    slab->free = rest;
+  } else {
+    before->link(rest);
+  }
+  return list;
+}
+
 // All that is free in the slab, and others of its blocks behind it if that is little.
 bool hand_free(Heap* heap, unsigned c, Slab* slab) {
   check(slab);
-  if (slab->free == nullptr) collect(slab);
+  if (slab->free == nullptr || (kHardened && slab->free_count() < little(slab))) collect(slab);
   Block* last = look_at_free(slab, little(slab));
   if (slab->free_count() < little(slab)) {
     if (slab->holes != 0) {
@@ -308,17 +346,10 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
       carve(heap, slab, last);
     }
   }
-  Block* list = slab->free;
+  if (slab->free == nullptr) return false;
+  uint32_t part = slab->free_count();
+  Block* list = cut_out(heap, c, slab, count_to_stay(slab, part), &part);
   if (list == nullptr) return false;
-  uint32_t count = slab->free_count();
-  auto part = static_cast<uint32_t>(blocks_before_sample(heap, c, count));
-  slab->free = nullptr;
-  if (TALLY_UNLIKELY(part < count)) {
-    last = check_list(list, count, slab, part);
-    if (last == nullptr) return false;  // reported, and lost
-    slab->free = last->next();
-    last->link(nullptr);
-  }
   uint32_t out = slab->level.out() + part;
   slab->level.set(out, next_event(slab, out));
   note_use(slab);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -67,10 +68,15 @@ struct Block {
  public:
   Block* next() const {
     if constexpr (!kHardened) return next_;
-    uintptr_t link = hardened::decode(this, address(next_));
-    if (TALLY_UNLIKELY(!hardened::is_link(link))) return hardened::report_link(this);
-    return reinterpret_cast<Block*>(link);
+    Block* link = next_if_sound();
+    return TALLY_LIKELY(link != damaged()) ? link : hardened::report_link(this);
   }
+  // Hardened: damaged(), which is no block, if the link was written to.
+  Block* next_if_sound() const {
+    uintptr_t link = hardened::decode(this, address(next_));
+    return reinterpret_cast<Block*>(TALLY_LIKELY(hardened::is_link(link)) ? link : 1);
+  }
+  static Block* damaged() { return reinterpret_cast<Block*>(1); }
   void link(Block* next) {
     next_ = kHardened ? reinterpret_cast<Block*>(hardened::encode(this, next)) : next;
   }
@@ -87,6 +93,8 @@ namespace hardened {
 inline constexpr size_t kCanaryMost = 4;
 // Bytes of a free block that are zero at least, behind the link.
 inline constexpr size_t kWipedMost = kSmallMax;
+// Blocks up to this are wiped without a call.
+inline constexpr size_t kWipedInline = 128;
 inline constexpr uint64_t kFreeMark = 0xffff00;
 static_assert(kMediumMax - sizeof(uint64_t) < kFreeMark >> 8);
 
@@ -123,41 +131,61 @@ inline const char* seal_at(const void* block, size_t size) {
 // What is wiped of a free block, behind its link.
 inline size_t wiped_bytes(size_t size) { return min_of(size - 2 * sizeof(uint64_t), kWipedMost); }
 
+using Two [[gnu::vector_size(16)]] = uint64_t;
+inline Two load_two(const char* from) {
+  Two words;
+  memcpy(&words, from, sizeof words);
+  return words;
+}
+// How far before the seal the canary begins, as the word of a live block's seal says; of any other
+// word more than a block has.
+inline uint64_t slack_in(uint64_t word, uint64_t canary) { return std::rotr(word ^ canary, 8); }
+
 enum class State : uint8_t { kLive, kFree, kDamaged };
 struct Seal {
   State state;
   uint32_t bytes;  // of a live block: those that were asked for
 };
 inline Seal read_seal(uint64_t word, const void* block, size_t size) {
-  word ^= canary_of(block);
-  uint64_t slack = word >> 8;
-  if (TALLY_LIKELY((word & 0xff) == 0 && slack <= size - sizeof(uint64_t))) {
+  const uint64_t canary = canary_of(block);
+  const uint64_t slack = slack_in(word, canary);
+  if (TALLY_LIKELY(slack <= size - sizeof(uint64_t))) {
     return {State::kLive, static_cast<uint32_t>(size - sizeof(uint64_t) - slack)};
   }
-  return {word == kFreeMark ? State::kFree : State::kDamaged, 0};
+  return {word == (canary ^ kFreeMark) ? State::kFree : State::kDamaged, 0};
 }
 inline Seal look_at_seal(const void* block, size_t size) {
   return read_seal(load_seal(seal_at(block, size)), block, size);
 }
 
+// The canary's first word lies where the program's bytes end, or where it ends at the seal. Then
+// its first bytes are the program's: half as many bits as they have.
+inline size_t before_seal(size_t slack) { return max_of(slack, sizeof(uint64_t)); }
+inline unsigned half_of_kept(size_t slack) {
+  return 4 * static_cast<unsigned>(before_seal(slack) - slack);
+}
+inline uint64_t behind_kept(uint64_t word, unsigned half) { return word << half << half; }
+inline size_t canary_words(size_t slack) { return min_of(slack / sizeof(uint64_t), kCanaryMost); }
+
+// Canary and seal of a live block, whose word before the seal has `kept` of the program.
+inline void seal_block(void* block, size_t size, size_t slack, uint64_t kept) {
+  const uint64_t canary = canary_of(block);
+  char* seal = seal_at(block, size);
+  char* at = seal - before_seal(slack);
+  store(at, behind_kept(canary, half_of_kept(slack)) | kept);
+  for (size_t i = 1; i < canary_words(slack); ++i) store(at + i * sizeof canary, canary);
+  store_seal(seal, canary ^ slack << 8);
+}
 // The block, of this class, is live and has `n` bytes from now on: those that were asked for if
 // they are why it is of this class, else all that fit.
 inline void set_bytes(void* block, unsigned c, size_t n) {
   const size_t size = kClassSizes[c];
   if (TALLY_UNLIKELY(c != 0 && n + kSealBytes <= kClassSizes[c - 1])) n = size - kSealBytes;
-  const uint64_t canary = canary_of(block);
-  char* seal = seal_at(block, size);
   const size_t slack = size - sizeof(uint64_t) - n;
-  char* at = static_cast<char*>(block) + n;
-  const size_t words = min_of(slack / sizeof(uint64_t), kCanaryMost);
-  for (size_t i = 0; i < words; ++i, at += sizeof(uint64_t)) store(at, canary);
-  if (words == 0 && slack != 0) {
-    const unsigned kept = 64 - 8 * static_cast<unsigned>(slack);
-    char* last = seal - sizeof(uint64_t);
-    store(last, (load(last) & ((uint64_t{1} << kept) - 1)) | canary << kept);
-  }
-  store_seal(seal, canary ^ slack << 8);
+  const uint64_t last = load(seal_at(block, size) - before_seal(slack));
+  seal_block(block, size, slack, last & ~behind_kept(~uint64_t{0}, half_of_kept(slack)));
 }
+
 // The first byte of a word at `at`, a canary if nobody wrote to it, where somebody did; nullptr:
 // nobody.
 inline const char* find_damage(const void* block, const char* at, uint64_t mask = ~uint64_t{0}) {
@@ -169,7 +197,7 @@ inline const char* find_damage(const void* block, const char* at, uint64_t mask 
 inline const char* find_overflow(const void* block, size_t size, uint32_t bytes) {
   const size_t slack = size - sizeof(uint64_t) - bytes;
   const char* at = static_cast<const char*>(block) + bytes;
-  const size_t words = min_of(slack / sizeof(uint64_t), kCanaryMost);
+  const size_t words = canary_words(slack);
   if (words == 0) return find_damage(block, at, (uint64_t{1} << 8 * slack) - 1);
   const char* found = nullptr;
   for (size_t i = 0; i < words && found == nullptr; ++i) {
@@ -177,30 +205,64 @@ inline const char* find_overflow(const void* block, size_t size, uint32_t bytes)
   }
   return found;
 }
+// Whether the block is live and nothing was written behind it, nor, if one of its slab lies there,
+// before it. False: it takes a closer look to tell what is wrong, if anything.
+inline bool is_sound(const void* block, size_t size, bool is_first) {
+  const uint64_t canary = canary_of(block);
+  const char* seal = seal_at(block, size);
+  const uint64_t slack = slack_in(load_seal(seal), canary);
+  if (TALLY_UNLIKELY(slack > size - sizeof(uint64_t))) return false;
+  const char* at = seal - before_seal(slack);
+  const unsigned half = half_of_kept(slack);
+  uint64_t damage = (load(at) ^ behind_kept(canary, half)) >> half >> half;
+  for (size_t i = 1; i < canary_words(slack); ++i) damage |= load(at + i * sizeof canary) ^ canary;
+  if (TALLY_UNLIKELY(damage != 0)) return false;
+  if (is_first) return true;
+  const char* before = static_cast<const char*>(block) - size;
+  return TALLY_LIKELY(slack_in(load_seal(seal - size), canary_of(before)) <= kFreeMark >> 8);
+}
 
 // A block is free from now on, and not linked yet. `all`: nothing of its content is to stay.
 inline void close(void* block, size_t size, bool all) {
-  char* wiped = static_cast<char*>(block) + sizeof(uint64_t);
-  memset(wiped, 0, all ? size - 2 * sizeof(uint64_t) : wiped_bytes(size));
   store_seal(seal_at(block, size), canary_of(block) ^ kFreeMark);
+  char* wiped = static_cast<char*>(block) + sizeof(uint64_t);
+  if (size > kWipedInline) {
+    memset(wiped, 0, all ? size - 2 * sizeof(uint64_t) : wiped_bytes(size));
+    return;
+  }
+  const Two zero = {0, 0};
+  for (char* end = wiped + wiped_bytes(size); wiped != end; wiped += sizeof zero) {
+    asm("" : "+r"(wiped));  // or compilers call memset
+    memcpy(wiped, &zero, sizeof zero);
+  }
+}
+// Whether nobody wrote to what was wiped of a free block.
+inline bool is_wiped(const Block* block, size_t size) {
+  const char* at = reinterpret_cast<const char*>(block) + sizeof(uint64_t);
+  const char* end = at + wiped_bytes(size);
+  Two seen = {0, 0};
+  for (; end - at >= 64; at += 64) {
+    seen |= load_two(at) | load_two(at + 16) | load_two(at + 32) | load_two(at + 48);
+  }
+  for (; at != end; at += sizeof seen) seen |= load_two(at);
+  return (seen[0] | seen[1]) == 0;
 }
 // The first byte of a free block that was written to; nullptr: none.
 inline const char* find_write(const Block* block, size_t size) {
-  using Two [[gnu::vector_size(16), gnu::aligned(8), gnu::may_alias]] = uint64_t;
+  if (is_wiped(block, size)) return nullptr;
   const char* start = reinterpret_cast<const char*>(block) + sizeof(uint64_t);
-  const char* end = start + wiped_bytes(size);
-  Two seen = {0, 0};
-  for (const char* at = start; at != end; at += sizeof(Two)) {
-    seen |= *reinterpret_cast<const Two*>(at);
-  }
-  if (TALLY_LIKELY((seen[0] | seen[1]) == 0)) return nullptr;
   while (*start == 0) ++start;
   return start;
 }
-// A free block, taken off its list, becomes one of `n` bytes. All that was wiped is zero.
+// Whether the block, off its list, is free, and nobody wrote to it.
+inline bool is_untouched(const Block* block, size_t size) {
+  return load_seal(seal_at(block, size)) == (canary_of(block) ^ kFreeMark) && is_wiped(block, size);
+}
+// It becomes one of `n` bytes, which are why it is of this class. All that was wiped is zero.
 inline void open(Block* block, unsigned c, size_t n) {
+  const size_t size = kClassSizes[c];
   store(reinterpret_cast<char*>(block), 0);
-  set_bytes(block, c, n);
+  seal_block(block, size, size - sizeof(uint64_t) - n, 0);
 }
 
 // The numbers below `count`, which is at most kMost, in an order of chance; in the default build,

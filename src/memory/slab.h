@@ -175,7 +175,8 @@ struct alignas(kCacheLine) Slab {
   // Blocks out at which a parked slab is worth allocating from again.
   uint32_t wake_level() const {
     uint32_t free_ones = capacity >> kWakeShift;
-    return capacity - (free_ones == 0 ? 1 : free_ones);
+    constexpr uint32_t kLeast = kHardened ? 2 : 1;  // hardened: one of which stays
+    return capacity - (free_ones < kLeast ? kLeast : free_ones);
   }
 };
 
