@@ -56,9 +56,9 @@ uint32_t Names::find_room(uint32_t cells) {
 
 void Names::put(const char* path, uint32_t at, uint32_t cells) {
   char* text = text_at(at);
-  const size_t length = strlen(path);
-  memcpy(text, path, length);
-  memset(text + length, 0, cells * kCell - length);
+  const size_t bytes = strlen(path) + 1;
+  memcpy(text, path, bytes);
+  memset(text + bytes, 0, cells * kCell - bytes);
   // What began at any of these cells is gone.
   for (uint32_t i = 0; i < cells; ++i) since_[at + i] = publication_;
   index_.add(at, [this](uint32_t cell) { return hash_of(text_at(cell)); });

@@ -32,9 +32,14 @@ class Run:
         self.process.stdin.flush()
 
     def settled(self):
-        """Once all that was allocated is published."""
-        time.sleep(0.2)
-        return record.Record(self.path)
+        """Once all that was allocated is published: by the publication after the next frame's."""
+        found, deadline = record.Record(self.path), time.monotonic() + 30
+        first = found.sequence
+        while found.sequence < first + 2:
+            assert time.monotonic() < deadline, "nothing is published any more"
+            time.sleep(0.02)
+            found = record.Record(self.path)
+        return found
 
     def end(self):
         self.process.communicate(b"exit", timeout=30)
