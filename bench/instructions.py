@@ -118,7 +118,7 @@ def main():
     parser.add_argument("--build", default=str(here.parent / "build" / "release"), help="build folder")
     parser.add_argument("--allocators", default=",".join(allocators.NAMES))
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH", help="another allocator's library")
-    parser.add_argument("--limit", type=int, default=32, help="for Tally's malloc and free together")
+    parser.add_argument("--limit", type=int, default=34, help="for Tally's malloc and free together")
     parser.add_argument("--show", action="store_true", help="print Tally's instructions")
     args = parser.parse_args()
     pair = pathlib.Path(args.build).resolve() / "bin" / "bench_pair"

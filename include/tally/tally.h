@@ -6,7 +6,12 @@
  *
  * Unless a function says otherwise: it may be called from any thread; it returns 0, a valid tag or
  * a pointer when it succeeded; when it fails it returns -1, TALLY_TAG_NONE or NULL, sets errno and
- * changes nothing; errno is kept when it succeeds. Sizes are in bytes. */
+ * changes nothing; errno is kept when it succeeds. Sizes are in bytes.
+ *
+ * A program may be linked with the functions alone (tally::api, libtally_api.a), and have the
+ * allocator only where libtally.so is preloaded. Where it is not, tally_version is "", every path is
+ * the root's, blocks and arenas are libc's, no limit can be set, and what asks for figures fails
+ * with ENOSYS. */
 #ifndef TALLY_TALLY_H
 #define TALLY_TALLY_H
 
@@ -33,12 +38,12 @@ extern "C" {
 #define TALLY_INLINE static inline
 #endif
 
-#define TALLY_VERSION_MAJOR 0
-#define TALLY_VERSION_MINOR 1
+#define TALLY_VERSION_MAJOR 1
+#define TALLY_VERSION_MINOR 0
 #define TALLY_VERSION_PATCH 0
 
 /* "major.minor.patch" of the library that is running, which need not be the one that was compiled
- * against. Never freed. */
+ * against; "" where there is none (see above). Never freed. */
 TALLY_API const char* tally_version(void);
 
 /* ---- Tags
@@ -217,8 +222,7 @@ TALLY_API int tally_uncharge(tally_tag tag, size_t bytes);
  * a lock that an allocating thread needs: it may be called from a signal handler.
  *
  * Structs begin with their size and version, so that they can grow: a field that the caller's
- * struct is too short for is not written. (Until version 1.0 of Tally they may change otherwise
- * too; TALLY_STATS_VERSION then does.) */
+ * struct is too short for is not written. */
 
 #define TALLY_STATS_VERSION 3
 

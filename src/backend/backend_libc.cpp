@@ -6,7 +6,9 @@ namespace tally::core::backend {
 
 constinit Backend libc = {
     .name = "libc",
-    .how_to_load = "the C library is not glibc, or is linked statically",
+    .how_to_load =
+        "the C library is not glibc, is linked statically, or a sanitizer stands in for "
+        "some of its malloc",
     .is_loaded = core::os::has_libc,
     .take = [](size_t bytes, size_t alignment) { return core::os::libc_aligned(alignment, bytes); },
     .give =

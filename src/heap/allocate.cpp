@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "base/math.h"
 #include "heap/callers.h"
+#include "heap/free.h"
 #include "heap/large.h"
 #include "heap/relief.h"
 #include "heap/sampling.h"
@@ -224,7 +225,10 @@ void* allocate_zeroed(Tag* tag, size_t n, const void* caller) {
   void* block = tag == nullptr && n <= kBlockMost
                     ? allocate_for(caller, n)
                     : serve({.tag = tag, .n = n, .caller = caller}, &zeroed);
-  return block == nullptr || zeroed ? block : memset(block, 0, n);
+  if (block == nullptr || zeroed) return block;
+  // All that malloc_usable_size tells of, as glibc does: some programs go on to use that. A block
+  // of libc's, which is in no map, as far as was asked for.
+  return memset(block, 0, max_of(n, usable_size(address_map.find(block), block)));
 }
 
 }  // namespace tally::core

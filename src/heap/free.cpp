@@ -104,9 +104,12 @@ void set_usable_size(const Slab* slab, void* p, size_t n) {
 
 namespace {
 
-// Of a block that was handed out once: it is known to be free.
+// Of a block that was handed out once: it is known to be free. By default, of what this thread
+// freed last.
 bool is_free(const Slab* slab, const void* p) {
-  if constexpr (!kHardened) return false;
+  if constexpr (!kHardened) {
+    return slab->owner.load(std::memory_order_relaxed) == tls.thread && p == slab->free;
+  }
   return hardened::look_at_seal(p, slab->block_size).state == hardened::State::kFree;
 }
 
@@ -160,7 +163,7 @@ void check_sized(const void* p, size_t n, size_t alignment, bool exact) {
 
 bool is_libcs(const void* p, Use use) {
   const Slab* slab = address_map.find(p);
-  if (kHardened && slab->is_blocks() && slab->is_block(p)) {
+  if (slab->is_blocks() && slab->is_block(p)) {
     misuse_freed(use, p, slab);
   } else if (slab->what().kind != SlabKind::kFree) {
     misuse_interior(use, p, slab);

@@ -33,28 +33,50 @@ Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   return take_span(bytes, alignment, zeroed);
 }
 
-// What was freed last stays closed, and its addresses are nobody's: those of so many blocks, and so
-// many bytes, by chance. Hardened.
-constexpr unsigned kDelayed = 32;
+// What was freed last stays closed, and its addresses are nobody's: whoever uses it still is ended
+// by that. Hardened, so many blocks, and so many bytes, by chance. By default one, if it is twice
+// as large as any was before: a program that goes on replacing such blocks finds their memory
+// resident. (glibc too unmaps a block that is larger than what it unmapped before, so that no
+// program runs with it and not here.)
+constexpr unsigned kDelayed = kHardened ? 32 : 1;
+constexpr size_t kDelayedLeast = 128 * KiB;
 constexpr size_t kDelayedMost = 16 * MiB;
 constexpr size_t kDelayedBytes = 64 * MiB;
 constinit std::atomic<Slab*> g_delayed[kDelayed] = {};
 constinit std::atomic<size_t> g_delayed_bytes{0};
+constinit std::atomic<size_t> g_delay_from{kDelayedLeast};
 
-// The block at this place leaves it for `next`, or nothing. Returns its bytes.
+// Hardened, blocks are opened as they are used.
+bool open_delayed(const Slab* slab, size_t bytes) {
+  return kHardened || os::allow(slab->start, bytes);
+}
+
+// The block at this place leaves it for `next`, or nothing. Returns its bytes, unless it is for the
+// purge to count them.
 size_t replace_delayed(unsigned i, Slab* next) {
   Slab* slab = g_delayed[i].exchange(next, std::memory_order_acq_rel);
   if (slab == nullptr) return 0;
   const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
   g_delayed_bytes.fetch_sub(bytes, std::memory_order_relaxed);
-  give(slab, true);
-  return bytes;
+  // What the system keeps closed is lost as addresses.
+  if (!open_delayed(slab, bytes)) return 0;
+  give(slab, kHardened);
+  return kHardened ? bytes : 0;
+}
+
+bool is_to_wait(const Slab* slab, size_t bytes) {
+  if (bytes > kDelayedMost) return false;
+  if (kHardened) return slab->slots != 0 ? Chunk::of(slab)->is_guarded() : slab->guarded;
+  if (bytes < g_delay_from.load(std::memory_order_relaxed)) return false;
+  const Backend* from = slab->slots != 0 ? Chunk::of(slab)->from : slab->from;
+  if (!from->by_pages()) return false;
+  g_delay_from.store(2 * bytes, std::memory_order_relaxed);
+  return true;
 }
 
 // A block that is free. False: it is to be given back at once.
-[[maybe_unused]] bool delay(Slab* slab, size_t bytes) {
-  const bool is_guarded = slab->slots != 0 ? Chunk::of(slab)->is_guarded() : slab->guarded;
-  if (bytes > kDelayedMost || !is_guarded || !os::forbid(slab->start, bytes)) return false;
+bool delay(Slab* slab, size_t bytes) {
+  if (!is_to_wait(slab, bytes) || !os::forbid(slab->start, bytes)) return false;
   g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
   const auto first = static_cast<unsigned>(hardened::draw() % kDelayed);
   for (unsigned i = 1; i < kDelayed; ++i) {
@@ -84,7 +106,6 @@ bool has_nothing_left() {
 
 size_t give_delayed() {
   size_t bytes = 0;
-  if constexpr (!kHardened) return bytes;
   for (unsigned i = 0; i < kDelayed; ++i) bytes += replace_delayed(i, nullptr);
   return bytes;
 }
@@ -133,11 +154,8 @@ void free_large(Slab* slab) {
   if (kind == SlabKind::kRun) {
     Chunk::of(slab)->large_blocks.fetch_sub(1, std::memory_order_relaxed);
   }
-  if constexpr (kHardened) {
-    note_nothing(slab, false);
-    if (delay(slab, bytes)) slab = nullptr;
-  }
-  if (slab != nullptr) give(slab);
+  if constexpr (kHardened) note_nothing(slab, false);
+  if (!delay(slab, bytes)) give(slab);
   tag->remove_large(bytes);
   tag->uncharge(bytes);
   purge_tick();

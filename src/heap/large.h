@@ -15,7 +15,7 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed);
 void free_large(Slab* slab);
 // Hardened: whether a block of no bytes is to be a large one, of which nothing can be accessed.
 bool has_nothing_left();
-// Hardened: what was freed last, and waits, is to be used again. Returns the bytes.
+// What was freed last, and waits closed, is to be used again. Returns the bytes.
 size_t give_delayed();
 // Makes the block longer or shorter without copying; a span may move. Returns where it is then;
 // nullptr: it is as before, and must be copied.

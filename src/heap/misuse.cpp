@@ -44,6 +44,10 @@ class Line {
       text_.put(", large block)");
     }
   }
+  // `seen` nullptr: as it happens.
+  void put_seen(const char* seen) {
+    if (seen != nullptr) text_.put(", as is seen at ").put(seen);
+  }
   void end() {
     size_t length = text_.used();
     buffer_[length++] = '\n';
@@ -71,19 +75,35 @@ void misuse_freed(Use use, const void* p, const Slab* slab) {
   line.end();
 }
 
-void misuse_double_free(const void* p, const Slab* slab) {
+void misuse_double_free(const void* p, const Slab* slab, const char* seen) {
   Line line;
   line.text().put("double free of ").hex(address(p));
   line.put_block(slab);
+  line.put_seen(seen);
   line.end();
 }
 
-void misuse_interior(Use use, const void* p, const Slab* slab) {
+void misuse_interior(Use use, const void* p, const Slab* slab, const char* seen) {
   Line line;
-  line.text().put(name_of(use)).hex(address(p)).put(", inside a block that starts at ");
+  line.text().put(name_of(use)).hex(address(p));
   bool in_blocks = slab->block_size != 0 && p >= slab->start;
-  line.text().hex(address(in_blocks ? slab->block_at(slab->index_of(p)) : slab->start));
+  const void* start = in_blocks ? slab->block_at(slab->index_of(p)) : slab->start;
+  if (start == p) {
+    line.text().put(", where no block is yet");
+  } else {
+    line.text().put(", inside a block that starts at ").hex(address(start));
+  }
   line.put_block(slab);
+  line.put_seen(seen);
+  line.end();
+}
+
+void misuse_links(const Block* block, const Slab* slab, const char* seen) {
+  Line line;
+  line.text().put("free list damaged at ").hex(address(block));
+  line.text().put(": a block was freed twice, or a free one was written to");
+  line.put_block(slab);
+  line.put_seen(seen);
   line.end();
 }
 
@@ -95,7 +115,7 @@ void misuse_damage(const char* seen, const void* p, const void* start, const voi
   put_distance(line.text(), address(p), address(start), address(end));
   line.text().put(" block ").hex(address(start));
   line.put_block(slab);
-  line.text().put(", as is seen at ").put(seen);
+  line.put_seen(seen);
   line.end();
 }
 
@@ -216,11 +236,7 @@ void misuse_list(const Block* first, uint32_t count, const Slab* slab) {
     misuse_double_free(first, slab);
     return;
   }
-  Line line;
-  line.text().put("free list damaged at ").hex(address(block == nullptr ? first : block));
-  line.text().put(": a block was freed twice, or written to after it was freed");
-  line.put_block(slab);
-  line.end();
+  misuse_links(block == nullptr ? first : block, slab);
 }
 
 uint64_t foreign_count() { return g_foreign.load(std::memory_order_relaxed); }

@@ -19,11 +19,13 @@ struct Place;
 
 enum class Use : uint8_t { kFree, kRealloc, kUsableSize };
 
-void misuse_double_free(const void* p, const Slab* slab);
+// `seen`: when it shows, if that is not at the call that was wrong or where the memory is used
+// again.
+void misuse_double_free(const void* p, const Slab* slab, const char* seen = nullptr);
 // p was a block, and is none any more.
 void misuse_freed(Use use, const void* p, const Slab* slab);
 // p lies in a slab or large block, but no block starts there.
-void misuse_interior(Use use, const void* p, const Slab* slab);
+void misuse_interior(Use use, const void* p, const Slab* slab, const char* seen = nullptr);
 void misuse_foreign(Use use, const void* p);
 // p, beside the block [start, end) of the slab, was written to, as is `seen` at its free or the
 // like.
@@ -31,6 +33,8 @@ void misuse_damage(const char* seen, const void* p, const void* start, const voi
                    const Slab* slab);
 // p, in a block that is free, was written to.
 void misuse_write(const void* p, const Block* block, const Slab* slab);
+// What a free block has for a link is none.
+void misuse_links(const Block* block, const Slab* slab, const char* seen = nullptr);
 // A list of `count` free blocks of the slab is none: longer, shorter, or it leaves the slab.
 void misuse_list(const Block* first, uint32_t count, const Slab* slab);
 

@@ -71,7 +71,7 @@ size_t purge_all_of(bool mine, bool holes) {
     thread->lock.release();
     give_foreign(foreign);
   }
-  if constexpr (kHardened) purged += give_delayed();
+  purged += give_delayed();
   uint64_t now = os::now_ms();
   return purged + purge_runs(now, true) + purge_spans(now, true);
 }

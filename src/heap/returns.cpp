@@ -124,6 +124,7 @@ void free_remote(Heap* heap, Slab* slab, Block* block) {
   }
   unsigned c = slab->what().size_class;
   Heap::Store& store = heap->store[c];
+  if (TALLY_UNLIKELY(block == store.returns)) return misuse_double_free(block, slab);
   block->link(store.returns);
   store.returns = block;
   store.returns_count.add(1);

@@ -219,7 +219,12 @@ constinit decltype(&mallinfo2) g_mallinfo2 = nullptr;
 
 bool has_libc() {
   g_mallinfo2 = reinterpret_cast<decltype(&mallinfo2)>(dlsym(RTLD_NEXT, "mallinfo2"));
-  return __libc_memalign != nullptr && __libc_free != nullptr;
+  if (__libc_memalign == nullptr || __libc_free == nullptr) return false;
+  // Sanitizers take the place of the former alone, whose blocks the latter does not know.
+  dl_find_object taking, giving;
+  return _dl_find_object(reinterpret_cast<void*>(&__libc_memalign), &taking) == 0 &&
+         _dl_find_object(reinterpret_cast<void*>(&__libc_free), &giving) == 0 &&
+         taking.dlfo_map_start == giving.dlfo_map_start;
 }
 
 void* libc_aligned(size_t alignment, size_t bytes) {

@@ -4,7 +4,7 @@
 //
 //   Head      once, when the file is made; its magic last
 //   Frame x2  everything at one moment, written in turn: one of the two is always whole
-//   names     paths of tags, appended to and never changed: who has an offset has the name
+//   names     paths of tags, where they stay while frames have them; see below
 //   Point x   what was held when: a ring of the last publications, and one of the last minutes
 //   Event x   what happened at limits, a ring
 //   Request   from outside: what the process is asked to do
@@ -20,6 +20,14 @@
 // it half written knows that, and takes the one before it. The writer holds a lock on the whole
 // file (flock, exclusive) as long as it lives: a file that can be locked is a dead process's.
 //
+// Names: a name begins at a cell, and `since` of that cell is the publication (the sequence of a
+// frame) that it was put there for. Where the two last frames have no use for a name another is
+// put in its place. So a piece of publication n has the name that its offset leads to if
+// since[offset / kNameCell] <= n, and else that name is gone: of points of long ago, and of a frame
+// if its reader was slow, who then reads the newest one. For this to hold, the writer changes
+// `since` before the name, and both before the frame; and a reader reads the name after the piece
+// and before `since`. Texts are to profiles what names are to frames.
+//
 // All numbers are in the byte order of the machine; times are nanoseconds.
 #pragma once
 
@@ -32,7 +40,7 @@
 namespace tally::record {
 
 inline constexpr char kMagic[8] = {'T', 'A', 'L', 'L', 'Y', 'R', 'E', 'C'};
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 
 // FOLDER/<pid>.tally, where FOLDER is kFolderPrefix and the user's id, mode 0700.
 inline constexpr char kFolderPrefix[] = "/dev/shm/tally-";
@@ -44,6 +52,8 @@ inline constexpr size_t kTagsMax = 2048;
 inline constexpr size_t kClassesMax = 8192;
 inline constexpr size_t kRangesMax = 1024;
 inline constexpr size_t kNamesBytes = 512 * 1024;
+inline constexpr size_t kNameCell = 32;
+inline constexpr size_t kNameCells = kNamesBytes / kNameCell;
 inline constexpr size_t kPointTagsMax = 60;
 inline constexpr size_t kRecentPoints = 600;
 inline constexpr size_t kMinutePoints = 1440;
@@ -168,7 +178,7 @@ struct FrameHead {
   int64_t time;          // CLOCK_REALTIME at the end of the walk
   uint64_t uptime;       // CLOCK_MONOTONIC then
   uint64_t walk;         // how long that took
-  uint32_t names_bytes;  // of the names that are written
+  uint32_t names_bytes;  // that names were ever written to
   uint32_t tag_count;
   uint32_t class_count;
   uint32_t range_count;
@@ -192,7 +202,8 @@ struct PointTag {
 
 // The tags with the largest footprints of their own, largest first.
 struct Point {
-  Seal seal;  // of the ring: the entry is sequence % entries
+  Seal seal;       // of the ring: the entry is sequence % entries
+  uint64_t frame;  // sequence of the one of this moment, which tells whether names are still there
   int64_t time;
   uint64_t rss;
   uint64_t live;
@@ -214,12 +225,13 @@ struct Event {
   Seal seal;  // as Point's
   int64_t time;
   EventKind kind;
-  uint32_t name;   // of the tag
+  uint32_t unused;
   uint64_t asked;  // 0 where nothing was
   uint64_t held;   // footprint, with all below
   uint64_t soft;   // TALLY_LIMIT_NONE: none
   uint64_t hard;
-  uint64_t left_out;  // events of this tag since the last that was written
+  uint64_t left_out;                 // events of this tag since the last that was written
+  char tag[TALLY_TAG_PATH_MAX + 1];  // its path, with NUL
 };
 
 enum class RequestKind : uint32_t {
@@ -327,7 +339,7 @@ struct ProfileHead {
                       // and was not then is growth
   uint32_t call_count;    // of those that are written, with the root
   uint32_t module_count;  // likewise
-  uint32_t texts_bytes;   // likewise
+  uint32_t texts_bytes;   // that texts were ever written to
   uint32_t site_count;
   uint32_t sample_count;
   uint32_t cut;  // stacks whose innermost frames there was no room for in the calls
@@ -342,13 +354,15 @@ constexpr uint64_t in_pages(uint64_t bytes) { return (bytes + 4095) / 4096 * 409
 inline constexpr uint64_t kAtFrame[2] = {in_pages(sizeof(Head)),
                                          in_pages(sizeof(Head)) + in_pages(kFrameBytes)};
 inline constexpr uint64_t kAtNames = kAtFrame[1] + in_pages(kFrameBytes);
-inline constexpr uint64_t kAtRecent = kAtNames + kNamesBytes;
+// The names, and behind them `since` of each cell.
+inline constexpr uint64_t kNamesAndSince = kNamesBytes + kNameCells * sizeof(uint64_t);
+inline constexpr uint64_t kAtRecent = kAtNames + kNamesAndSince;
 inline constexpr uint64_t kAtMinutes = kAtRecent + in_pages(kRecentPoints * sizeof(Point));
 inline constexpr uint64_t kAtEvents = kAtMinutes + in_pages(kMinutePoints * sizeof(Point));
 inline constexpr uint64_t kAtRequest = kAtEvents + in_pages(kEventsMax * sizeof(Event));
 inline constexpr uint64_t kAtReply = kAtRequest + in_pages(sizeof(Request));
 inline constexpr uint64_t kAtTexts = kAtReply + in_pages(sizeof(Reply));
-inline constexpr uint64_t kAtModules = kAtTexts + kNamesBytes;
+inline constexpr uint64_t kAtModules = kAtTexts + kNamesAndSince;
 inline constexpr uint64_t kAtCalls = kAtModules + in_pages(kModulesMax * sizeof(Module));
 inline constexpr uint64_t kAtProfile[2] = {
     kAtCalls + in_pages(kCallsMax * sizeof(Call)),
@@ -362,7 +376,7 @@ inline uint64_t seal_of(const void* piece, size_t bytes, uint64_t sequence) {
 
 static_assert(sizeof(Head) % 8 == 0 && offsetof(Head, checksum) == 16);
 static_assert(sizeof(TagRow) == 232 && sizeof(ClassRow) == 104 && sizeof(Range) == 16);
-static_assert(sizeof(FrameHead) == 200 && sizeof(Point) == 776 && sizeof(Event) == 72);
+static_assert(sizeof(FrameHead) == 200 && sizeof(Point) == 784 && sizeof(Event) == 328);
 static_assert(sizeof(Request) == 296 && sizeof(Reply) == 32);
 static_assert(sizeof(Module) == 64 && sizeof(Call) == 16 && sizeof(Site) == 152);
 static_assert(sizeof(Sample) == 32 && sizeof(ProfileHead) == 112);

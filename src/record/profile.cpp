@@ -42,7 +42,7 @@ Amount rounded(const core::Amount& amount) {
 void ProfileWriter::reset(Memory* memory) {
   *this = {};
   memory_ = memory;
-  profile.names().forget_written();
+  profile.names().begin_anew();
 }
 
 // Those in use, one behind the other.
@@ -54,6 +54,7 @@ uint32_t ProfileWriter::pack_sites() {
     if (!site.is_used) continue;
     memory_->new_sites[i] = count;
     Site* row = &rows[count++];
+    profile.names().keep(site.tag);
     *row = {site.call,
             site.tag,
             rounded(site.allocated),
@@ -119,7 +120,7 @@ int ProfileWriter::write_modules(const File& file, uint32_t count) {
     module.start = entry.start;
     module.end = entry.end;
     module.bias = entry.bias;
-    const uint32_t path = profile.names().offset_of(entry.path);
+    const uint32_t path = profile.names().offset_of(entry.path, true);
     module.path = path == core::Names::kNone ? 0 : path;  // there is no room for more
     module.build_id_bytes = entry.build_id_bytes;
     static_assert(sizeof module.build_id == sizeof entry.build_id);
@@ -147,21 +148,25 @@ int ProfileWriter::write(const File& file) {
   return error;
 }
 
-// Model: tests/model/record_model.cpp.
+// Model: tests/model/pieces_model.cpp.
 int ProfileWriter::write_packed(const File& file) {
   auto* head = reinterpret_cast<ProfileHead*>(memory_->rows);
   int error = write_modules(file, head->module_count);
   if (error == 0 && head->call_count != 0) error = write_calls(file, head->call_count);
   if (error == 0) {
-    error = profile.names().write_new([&](const char* text, uint32_t bytes, uint32_t offset) {
-      return file.write(text, bytes, kAtTexts + offset);
+    error = profile.names().write_new([&](const void* data, size_t bytes, size_t offset) {
+      return file.write(data, bytes, kAtTexts + offset);
     });
   }
   if (error != 0) return error;
-  head->texts_bytes = profile.names().written();
-  ++sequence_;
-  head->seal = {sequence_, seal_of(head, head->bytes, sequence_)};
-  return file.write(head, head->bytes, kAtProfile[sequence_ % 2]);
+  head->texts_bytes = profile.names().used();
+  const uint64_t sequence = sequence_ + 1;
+  head->seal = {sequence, seal_of(head, head->bytes, sequence)};
+  error = file.write(head, head->bytes, kAtProfile[sequence % 2]);
+  if (error != 0) return error;
+  sequence_ = sequence;
+  profile.names().publish();
+  return 0;
 }
 
 }  // namespace tally::record

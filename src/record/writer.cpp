@@ -27,12 +27,12 @@ using core::TextWriter;
 
 namespace {
 
-static_assert(core::Names::kTextMost == kNamesBytes);
+static_assert(core::Names::kTextMost == kNamesBytes && core::Names::kCell == kNameCell);
 
 // What is written is made here first: the file is never mapped. Taken once, and of it only what is
 // used is ever touched.
 struct Memory {
-  char names[core::Names::kBytes];
+  alignas(4096) char names[core::Names::kBytes];
   alignas(4096) char frame[kFrameBytes];
   ProfileWriter::Memory profile;
 };
@@ -58,8 +58,8 @@ FrameHead* frame() { return reinterpret_cast<FrameHead*>(g_memory->frame); }
 
 // Names come before what has their offsets.
 int write_names() {
-  return g_names.write_new([](const char* text, uint32_t bytes, uint32_t offset) {
-    return g_file.write(text, bytes, kAtNames + offset);
+  return g_names.write_new([](const void* data, size_t bytes, size_t offset) {
+    return g_file.write(data, bytes, kAtNames + offset);
   });
 }
 
@@ -112,8 +112,15 @@ int write_head(const Terms& terms) {
 bool take_memory() {
   if (g_memory == nullptr) {
     g_memory = static_cast<Memory*>(core::meta::map(kMemoryBytes));
+    return g_memory != nullptr;
   }
-  return g_memory != nullptr;
+  // A fork may have come in the midst of a change to the names, so that they are not to be relied
+  // on.
+  static_assert(core::Names::kBytes % 65536 == 0, "whatever a page is");
+  if (!os::purge(g_memory->names, core::Names::kBytes)) {
+    memset(g_memory->names, 0, core::Names::kBytes);
+  }
+  return true;
 }
 
 void begin_anew() {
@@ -139,7 +146,7 @@ void add_pages(const core::Pages& pages, Ledger* ledger) {
   ledger->in_slabs += pages.ends;
 }
 
-// Model, of publication, the turn and requests: tests/model/record_model.cpp.
+// Models: of publication tests/model/pieces_model.cpp, of the turn and requests record_model.cpp.
 int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, uint64_t begun,
                 bool is_last, Point* point) {
   FrameHead* head = frame();
@@ -147,7 +154,7 @@ int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, 
   char* end = pack_rows(snapshot, g_names, head);
   pack_point(snapshot, g_names, point);
   if (int error = write_names()) return error;
-  head->names_bytes = g_names.written();
+  head->names_bytes = g_names.used();
   head->ledger = ledger_of(snapshot);
   head->ledger.rss = resident.all;
   head->ledger.shared = resident.shared;
@@ -167,9 +174,15 @@ int write_frame(const tally_snapshot_t& snapshot, const os::Resident& resident, 
   head->walk = head->uptime - begun;
   point->time = head->time;
   point->rss = resident.all;
-  // The one that was written before the last.
-  seal(head, head->bytes, ++g_frames);
-  return g_file.write(head, head->bytes, kAtFrame[g_frames % 2]);
+  // In the place of the one before the last that was written: where this one fails, the next is no
+  // other.
+  const uint64_t sequence = g_frames + 1;
+  point->frame = sequence;
+  seal(head, head->bytes, sequence);
+  if (int error = g_file.write(head, head->bytes, kAtFrame[sequence % 2])) return error;
+  g_frames = sequence;
+  g_names.publish();
+  return 0;
 }
 
 int write_all(bool is_last) {
@@ -244,11 +257,9 @@ void finish_beside(bool keep) {
 void leave_to_parent() { g_file.leave(); }
 
 void write_event(EventKind kind, const core::Tag& tag, uint64_t asked, uint64_t left_out) {
-  // A signal handler of this thread's may have come in between.
-  if (!is_on() || g_names.is_busy_here()) return;
+  if (!is_on()) return;
   Event event = {};
-  event.name = g_names.offset_of(tag.name);
-  if (event.name == core::Names::kNone || write_names() != 0) return;
+  put_text(event.tag, sizeof event.tag, tag.name);
   auto limit_of = [](uint64_t limit) {
     return limit == core::Account::kNoLimit ? TALLY_LIMIT_NONE : limit;
   };

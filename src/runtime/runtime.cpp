@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "heap/callers.h"
 #include "heap/guard_report.h"
+#include "heap/last_look.h"
 #include "heap/thread.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
@@ -26,6 +27,8 @@ namespace tally::core {
 namespace {
 
 constexpr int kExConfig = 78;  // as in sysexits.h
+
+constinit int64_t g_process = 0;  // as libc knows it
 
 // ---- fork. The child must find every table whole, so the forking thread takes every lock first,
 // in the order in which they nest: tags, threads, each thread's own, reports on guarded blocks, the
@@ -122,6 +125,7 @@ void after_fork_in_child() {
   os::reset_streams();
   profile.after_fork();
   tls.thread->for_each_heap([](Heap* heap) { heap->sampling.random = 0; });
+  g_process = os::process_id();
   let_go_of_stderr();
   let_go_of_record();
 }
@@ -167,6 +171,7 @@ void guard_samples() {
 // 101 is the first priority that is not the implementation's: options hold before other
 // constructors run.
 __attribute__((constructor(101))) void on_load() {
+  g_process = os::process_id();
   have_options(true);
   if (options.tag_by != TagBy::kNone) tls.heap = &empty_heap;  // what is at hand may be the root's
   if (is_by_module()) check_by_module();
@@ -180,7 +185,14 @@ __attribute__((constructor(101))) void on_load() {
   start_recorder();
 }
 
+// Not in the child of a vfork or of a clone behind libc's back, whose memory another process may
+// change meanwhile; nor if nobody could be told, as many programs close stderr before they end.
+void take_last_look() {
+  if (os::process_id() == g_process && program_stderr() == 2) look_at_end();
+}
+
 __attribute__((destructor(101))) void on_unload() {
+  take_last_look();
   report_at_exit();
   end_record();
 }

@@ -12,6 +12,8 @@ constinit Profile profile;
 namespace {
 
 constexpr uint64_t kFirstMark = 1000000000;  // ns after the start
+// From so many on they make room for others.
+constexpr uint32_t kIdleSitesMost = Profile::kSitesMost / 8;
 
 uint32_t mix(uint64_t a, uint64_t b) {
   uint64_t x = (a ^ b * 0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9;
@@ -65,7 +67,7 @@ bool Profile::take_memory() {
   memory_ = static_cast<Memory*>(meta::map(round_up(sizeof(Memory), 65536)));
   if (memory_ == nullptr) return false;
   names_.reset(memory_->names);
-  names_.offset_of(root_tag()->name);
+  names_.offset_of(root_tag()->name, true);
   call_index_.reset(memory_->call_slots, Index::slots_for(kCallsMost));
   site_index_.reset(memory_->site_slots, Index::slots_for(kSitesMost));
   sample_index_.reset(memory_->sample_slots, Index::slots_for(kSamplesMost));
@@ -150,7 +152,7 @@ uint32_t Profile::rest_of(uint32_t tag) {
 uint32_t Profile::any_site_of(uint32_t call, uint32_t tag) {
   uint32_t site = site_of(call, tag);
   if (site != Index::kNone) return site;
-  if (idle_sites_ > kSitesMost / 8) {
+  if (idle_sites_ > kIdleSitesMost) {
     join_idle_sites();
     site = site_of(call, tag);
   }
@@ -273,7 +275,11 @@ void Profile::add(const Block& block, uint64_t drawn, Tag* tag, const Stack& sta
   if (old != Index::kNone) drop_sample(old);
   if (sample_count_ == kSamplesMost) thin_out();
   uint32_t name = names_.offset_of(tag->name);
-  if (name == Names::kNone) name = 0;  // the root's, which is the first
+  if (name == Names::kNone) {
+    // Idle sites need theirs; there may be room in two publications' time.
+    if (idle_sites_ > kIdleSitesMost) join_idle_sites();
+    name = 0;  // the root's, which is the first
+  }
   uint32_t at = any_site_of(call_of(stack), name);
   if (at == Index::kNone || sample_count_ == kSamplesMost) {
     ++totals_.lost;

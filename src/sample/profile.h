@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/index.h"
 #include "os/lock.h"
-#include "sample/index.h"
 #include "sample/unwind.h"
 #include "tag/names.h"
 #include "tag/tag.h"

@@ -10,7 +10,7 @@ _Static_assert(offsetof(tally_snapshot_t, size) == 0, "structs begin with their 
 
 int main(void) {
   CHECK_LIVE();
-  CHECK(strcmp(tally_version(), "0.1.0") == 0);
+  CHECK(strcmp(tally_version(), TALLY_TEST_VERSION) == 0);
   tally_tag tag = tally_tag_create("c/program");
   CHECK(tag != TALLY_TAG_NONE);
   CHECK(tally_tag_find("/c/program") == tag);

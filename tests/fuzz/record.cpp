@@ -78,12 +78,18 @@ class Sample : public test::RecordFile {
     for (uint64_t n = 1; n <= 3; ++n) {
       all.push_back({record::kAtEvents + n * sizeof(record::Event), event(n), 0});
     }
+    all.push_back({record::kAtNames + record::kNamesBytes, since(names), kNoSeal});
+    all.push_back({record::kAtTexts + record::kNamesBytes, since(texts), kNoSeal});
     return all;
   }
 
  private:
+  static std::string since(const std::string& names) {
+    return std::string((names.size() / record::kNameCell + 1) * sizeof(uint64_t), 0);
+  }
   std::string point(uint64_t n) const {
     record::Point point = {};
+    point.frame = 1;
     point.time = frame.time - int64_t(10 - n) * 5 * kSecond;
     point.rss = 20 * kMiB;
     point.live = n * kMiB;
@@ -98,7 +104,7 @@ class Sample : public test::RecordFile {
     record::Event event = {};
     event.time = frame.time - int64_t(10 - n) * kSecond;
     event.kind = record::EventKind(n);
-    event.name = tags[1].name;
+    strcpy(event.tag, names.c_str() + tags[1].name);
     event.held = event.hard = kMiB;
     event.soft = TALLY_LIMIT_NONE;
     seal(&event, sizeof event, n);

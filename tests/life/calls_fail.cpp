@@ -119,10 +119,11 @@ __attribute__((section(".preinit_array"), used)) void (*preinit_entry)(int, char
 constexpr int kNotReached = 3;
 
 int body() {
-  alarm(60);
+  const char* given = getenv("CALLS_FAIL_ROUNDS");
+  const int rounds = given == nullptr ? 1 : atoi(given);
+  alarm(60 + 20 * static_cast<unsigned>(rounds));
   static ShortOfMemory work("/work"), again("/again");
-  const char* rounds = getenv("CALLS_FAIL_ROUNDS");
-  for (int i = rounds == nullptr ? 1 : atoi(rounds); i > 0; i--) {
+  for (int i = rounds; i > 0; i--) {
     work.run(false);
     work.free_all();
   }

@@ -1,9 +1,11 @@
 // A sandbox that refuses what an allocator can do without: madvise, mremap, membarrier, getcpu,
 // openat, getrandom, mprotect, munmap. Memory may stay, but the program goes on, and free keeps
 // errno. In the end it refuses mmap: what there is goes on, and more is NULL and ENOMEM. One that
-// refuses the handler of the dump signal is told of.
+// refuses the handler of the dump signal is told of. And one that refuses mprotect does so before
+// the program has its first instruction, as the hardened build closes pages from then on.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -71,13 +73,52 @@ void refuse_the_dump_signal(char* self) {
         0);
 }
 
+// All but what the dynamic linker needs, without which no program starts.
+void refuse_mprotect() {
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PROT_READ, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program = {6, code};
+  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+void start_without_mprotect(char* self) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    refuse_mprotect();
+    execl("/proc/self/exe", self, "work", nullptr);
+    _exit(1);
+  }
+  int status;
+  CHECK(waitpid(pid, &status, 0) == pid);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+int work_without_mprotect() {
+  const long page = sysconf(_SC_PAGESIZE);
+  void* p = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(p != MAP_FAILED && mprotect(p, page, PROT_NONE) != 0 && errno == EPERM);
+  static ShortOfMemory blocks("/blocks");
+  work(false);
+  blocks.run(false);
+  blocks.free_all();
+  work(false);
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   CHECK_LIVE();
-  if (argc > 1) return 0;
+  if (argc > 1) return strcmp(argv[1], "work") == 0 ? work_without_mprotect() : 0;
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
   refuse_the_dump_signal(argv[0]);
+  start_without_mprotect(argv[0]);
   for (int number : {SYS_madvise, SYS_mremap, SYS_membarrier, SYS_getcpu, SYS_openat,
                      SYS_sched_getaffinity, SYS_getrandom}) {
     refuse(number);

@@ -14,8 +14,8 @@ int main(void) {
   EXPECT("tally: double free of %p (tag /x, size class %zu)\n", p, class_of(64));
   if (!tally_is_hardened()) {
     EXPECT(
-        "tally: free list damaged at %p: a block was freed twice, or written to after it was "
-        "freed (tag /x, size class 64)\n",
+        "tally: free list damaged at %p: a block was freed twice, or a free one was written to "
+        "(tag /x, size class 64)\n",
         p);
   }
   pthread_t thread;

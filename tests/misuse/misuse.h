@@ -10,6 +10,9 @@
 
 /* The line to expect; several calls: any one of these. */
 #define EXPECT(...) dprintf(1, __VA_ARGS__)
+/* The same, without its end: it is said as the process ends. */
+#define EXPECT_AT_END(format, ...) \
+  EXPECT(format ", as is seen at the end of the process\n", __VA_ARGS__)
 
 static inline tally_tag misuse_tag(void) {
   CHECK_LIVE();

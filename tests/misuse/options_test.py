@@ -27,7 +27,8 @@ NO_MIMALLOC = missing("mimalloc", "libmimalloc2.0", "libmimalloc.so.2")
 # musl's malloc has no other name.
 with open(QUIET, "rb") as program:
     LIBC = [] if b"/ld-linux" in program.read() else [
-        "TALLY_BACKEND=libc: not loaded with the program: the C library is not glibc, or is linked statically; os instead"]
+        "TALLY_BACKEND=libc: not loaded with the program: the C library is not glibc, is linked statically, or a sanitizer stands in "
+        "for some of its malloc; os instead"]
 GUARD = "expected 1/N to guard one of N samples, 1 for 1/50, or 0 for none"
 REPORT = "expected 0, 1, or a path, in which %p is the process id"
 BESIDE = "expected TALLY_TAG_BY=module or thread beside it"

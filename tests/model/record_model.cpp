@@ -1,204 +1,16 @@
-// The record between the process that writes it, whoever reads it, and whoever asks for something:
+// The record between the threads of the process that writes it, and whoever asks for something:
 //
-//   Pieces    record/writer.cpp's write_frame, write_names and write_event, record/profile.cpp's
-//             write_packed, and tag/names.h's write_new, against tools/tally/record_reader.cpp's
-//             read_newest, with the writer's death at any instruction
 //   Turn      runtime/recorder.cpp's step, publish, end_record and let_go_of_record, and
 //             record/file.cpp's write, find_again, unlink and leave: forks in the middle, a closed
 //             descriptor, and an end that does not get its turn
 //   Requests  record/request.cpp's serve and record/writer.cpp's serve_request against
 //             tools/tally/request.cpp's send_request, by tools that lose patience
 //
-// A profile is to its calls, modules and texts what a frame is to its names.
+// Its pieces: pieces_model.cpp.
 #include "checker.h"
 
 namespace tally::model {
 namespace {
-
-// ---- Pieces. A frame is written as two halves, in either order, as a file's readers may find them
-// torn anyhow. It is known by its sequence; `need` is how many names it has the offsets of.
-
-struct PiecesModel {
-  static constexpr int kThreads = 4;
-  static constexpr int kWriter = 0, kEvents = 1, kReader = 2, kKiller = 3;
-  static constexpr uint8_t kEnd = 99, kFrames = 4;
-
-  bool two_slots = true;
-  bool has_checksum = true;
-  bool names_come_first = true;  // before the frame that has their offsets
-  bool event_after_names = true;
-  bool names_are_locked = true;  // from what is new to what was written
-  bool reader_tries_both = true;
-
-  struct State {
-    uint8_t killed;
-    uint8_t made, noted, written;  // names: there are, were written by our book, are in the file
-    uint8_t names_lock;
-    uint8_t half[2][2];  // of each slot: the sequence of the frame that wrote it
-    uint8_t need[kFrames + 1];
-    uint8_t frames;
-    uint8_t event;  // names that it needs; 0: none is written
-    uint8_t at[kThreads];
-    uint8_t will_write[2];  // of the writer and of events: up to which name
-    uint8_t saw[2], read[2], slot, tries;
-  };
-
-  State start() const {
-    // The file was made, with a frame: only then has it its magic.
-    State s = {};
-    s.made = s.noted = s.written = 1;
-    s.half[1][0] = s.half[1][1] = 1;
-    s.need[1] = 1;
-    s.frames = 1;
-    return s;
-  }
-  bool is_dead(const State& s, int t) const { return (t == kWriter || t == kEvents) && s.killed; }
-  bool done(const State& s, int t) const { return s.at[t] == kEnd || is_dead(s, t); }
-  int where(const State& s, int t) const { return s.at[t]; }
-  int choices(const State& s, int t) const {
-    // offset_of takes it for a moment, write_new for as long as it takes.
-    bool wants_lock = t <= kEvents && s.at[t] <= 1;
-    if (wants_lock && names_are_locked && s.names_lock != 0) return 0;
-    return t == kKiller || (t == kWriter && s.at[t] == 4) ? 2 : 1;
-  }
-
-  const char* step(State& s, int t, int choice) const {
-    switch (t) {
-      case kWriter:
-        return writes(s, choice);
-      case kEvents:
-        return notes(s);
-      case kReader:
-        return reads(s);
-      default:
-        s.killed = choice == 0;
-        s.at[kKiller] = kEnd;
-        return nullptr;
-    }
-  }
-
-  // write_new, in three steps from `first`: the lock and what is new, the write, the book.
-  void write_names(State& s, int t, uint8_t first) const {
-    uint8_t& at = s.at[t];
-    switch (at - first) {
-      case 0:
-        s.names_lock = static_cast<uint8_t>(1 + t);
-        s.will_write[t] = s.made;
-        break;
-      case 1:
-        if (s.noted < s.will_write[t]) s.written = s.will_write[t];
-        break;
-      default:
-        s.noted = s.made;  // written_ = used_
-        s.names_lock = 0;
-    }
-    ++at;
-  }
-
-  const char* writes(State& s, int choice) const {
-    uint8_t& at = s.at[kWriter];
-    const auto next = static_cast<uint8_t>(s.frames + 1);
-    uint8_t* slot = s.half[two_slots ? next % 2 : 1];
-    switch (at) {
-      case 0:  // pack_rows: of a tag that is new
-        if (s.frames == kFrames) {
-          at = kEnd;
-          return nullptr;
-        }
-        ++s.made;
-        s.need[next] = s.made;
-        at = names_come_first ? 1 : 4;
-        return nullptr;
-      case 1:
-      case 2:
-        write_names(s, kWriter, 1);
-        return nullptr;
-      case 3:
-        write_names(s, kWriter, 1);
-        at = names_come_first ? 4 : 7;
-        return nullptr;
-      case 4:
-        slot[choice] = next;
-        at = choice == 0 ? 5 : 6;
-        return nullptr;
-      case 5:
-      case 6:
-        slot[at == 5 ? 1 : 0] = next;
-        at = names_come_first ? 7 : 1;
-        return nullptr;
-      default:
-        s.frames = next;
-        at = 0;
-        return nullptr;
-    }
-  }
-
-  const char* notes(State& s) const {
-    uint8_t& at = s.at[kEvents];
-    switch (at) {
-      case 0:
-        ++s.made;
-        s.need[0] = s.made;
-        at = event_after_names ? 1 : 4;
-        return nullptr;
-      case 1:
-      case 2:
-      case 3:
-        write_names(s, kEvents, 1);
-        if (at == 4 && !event_after_names) at = kEnd;
-        return nullptr;
-      default:
-        s.event = s.need[0];
-        at = event_after_names ? kEnd : uint8_t{1};
-        return nullptr;
-    }
-  }
-
-  const char* reads(State& s) const {
-    uint8_t& at = s.at[kReader];
-    switch (at++) {
-      case 0:
-      case 1:
-        s.saw[at - 1] = s.half[at - 1][0];
-        return nullptr;
-      case 2:
-        s.slot = s.saw[1] > s.saw[0] ? 1 : 0;
-        return nullptr;
-      case 3:
-      case 5:
-        s.read[0] = s.half[s.slot][0];
-        return nullptr;
-      case 4:
-      case 6:
-        s.read[1] = s.half[s.slot][1];
-        if (s.read[0] != 0 && (s.read[0] == s.read[1] || !has_checksum)) {
-          at = 7;
-        } else if (at == 5 && reader_tries_both) {
-          s.slot ^= 1;
-        } else if (s.killed || s.at[kWriter] == kEnd) {
-          // None writes any more: what is found now is all that there will ever be.
-          if (s.tries != 0) return "a dead process's record has no whole frame";
-          s.tries = 1;
-          at = 0;
-        } else {
-          at = 0;
-        }
-        return nullptr;
-      default:
-        at = kEnd;
-        if (s.read[0] != s.read[1]) return "two halves of different frames are taken for one";
-        if (s.need[s.read[0]] > s.written) return "a frame has a name that is not in the file";
-        return nullptr;
-    }
-  }
-
-  const char* broken(const State& s) const {
-    return s.event > s.written ? "an event has a name that is not in the file" : nullptr;
-  }
-  const char* broken_at_end(const State& s) const {
-    return !s.killed && s.written < s.made ? "a name never comes into the file" : nullptr;
-  }
-};
 
 // ---- The turn. A process with two threads, one of which a signal handler forks in, wherever it
 // is; its child goes on from there. Descriptor 0 leads to the record, 1 to a file of the program's.
@@ -531,27 +343,6 @@ struct RequestModel {
 int main() {
   using namespace tally::model;
   Verdict verdict;
-  PiecesModel pieces;
-  verdict.holds("frames, names and events, and a death at any moment", pieces);
-  pieces = {};
-  pieces.two_slots = false;
-  verdict.fails("with one frame alone", pieces);
-  pieces = {};
-  pieces.has_checksum = false;
-  verdict.fails("without a checksum", pieces);
-  pieces = {};
-  pieces.names_come_first = false;
-  verdict.fails("with names after the frame", pieces);
-  pieces = {};
-  pieces.event_after_names = false;
-  verdict.fails("with an event before its name", pieces);
-  pieces = {};
-  pieces.names_are_locked = false;
-  verdict.fails("without the lock of names while they are written", pieces);
-  pieces = {};
-  pieces.reader_tries_both = false;
-  verdict.fails("with a reader that looks at the newest frame alone", pieces);
-
   TurnModel turn;
   verdict.holds("the turn, forks in it, a lost descriptor, the end", turn);
   turn = {};

@@ -24,7 +24,9 @@ NOT_HERE = {"test_idle", "test_tk", "test_ttk_guionly", "test_ttk_textonly", "te
 def cases(folder, whole):
     if not os.path.isdir(TESTS) or not os.path.exists(PYTHON):
         return [], f"there is no {TESTS} (Debian: libpython3.11-testsuite)"
-    found = sorted(os.path.basename(path).removesuffix(".py") for path in glob.glob(f"{TESTS}/test_*"))
+    # A module or a folder of some; what else is there is their data.
+    found = sorted(os.path.basename(path).removesuffix(".py") for path in glob.glob(f"{TESTS}/test_*")
+                   if path.endswith(".py") or os.path.isdir(path))
     parts = {name: [] for name in found if name not in NOT_HERE} if whole else QUICK
     # 4 is its "no test ran", for want of something on the machine.
     return [program(name, [PYTHON, "-m", "test", "--timeout=900", *part, name], 1000, (4, 77), PYTHONMALLOC="malloc")

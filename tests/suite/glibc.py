@@ -24,9 +24,7 @@ CHUNKS = "writes to the headers of glibc's chunks and expects glibc's message"
 PART = "a part of other tests"
 OLD = "of symbols for programs from before 2.34 that nobody can link to any more"
 DEBUG = "of libc_malloc_debug.so, which brings glibc's malloc instead of any other"
-LATE = "a block freed twice, which the default build finds when the block is used again: tests/misuse"
 ELSEWHERE = {
-    "tcfree1": LATE, "tcfree2": LATE,
     "alloc_buffer": CONTAINERS, "dynarray": CONTAINERS, "dynarray-fail": CONTAINERS, "dynarray-at-fail": CONTAINERS,
     "scratch_buffer": CONTAINERS, "malloc-backtrace": CHUNKS, "safe-linking": CHUNKS,
     "compathooks-off": OLD, "compathooks-on": OLD, "mallocstate": OLD,

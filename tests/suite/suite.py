@@ -8,10 +8,12 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 from case import FAILED, PASSED, SKIPPED, plain_environment
 
@@ -90,15 +92,25 @@ def run_case(case, way, options):
 
 
 class Table:
-    """What became of each case in each way."""
+    """What became of each case in each way, in a file that is whole at any time, for who stops a run and goes on."""
 
-    def __init__(self):
+    def __init__(self, path, resumed):
+        self.path = path
         self.results = {}
         self.lock = threading.Lock()
+        if resumed and os.path.exists(path):
+            with open(path) as file:
+                self.results = json.load(file)
+
+    def has_passed(self, suite, case, way):
+        return self.results.get(way, {}).get(f"{suite}/{case.name}") == PASSED
 
     def put(self, suite, case, way, verdict, text):
         with self.lock:
             self.results.setdefault(way, {})[f"{suite}/{case.name}"] = verdict
+            with open(self.path + ".part", "w") as file:
+                json.dump(self.results, file, indent=1, sort_keys=True)
+            os.replace(self.path + ".part", self.path)
             if verdict != PASSED:
                 lines = text.strip().splitlines()
                 print(f"{suite}/{case.name} {way}: {verdict}: {lines[-1] if lines else 'no output'}", flush=True)
@@ -112,11 +124,12 @@ class Table:
 def judge(suite, case, ways, options, table):
     """Runs a case in each way, and with glibc's malloc if that is of interest."""
     verdicts = {}
+    ways = [way for way in ways if not table.has_passed(suite, case, way)]
     for way in ways:
         verdicts[way], text = run_case(case, way, options)
         table.put(suite, case, way, verdicts[way], text)
     failed = [way for way in ways if verdicts[way] == FAILED and not is_known(f"{suite}/{case.name}", way)]
-    if options.baseline or failed:
+    if failed or (options.baseline and not table.has_passed(suite, case, "glibc")):
         # Of what fails, several times, as it may be one that fails now and then.
         for _ in range(3 if failed else 1):
             baseline, text = run_case(case, "glibc", options)
@@ -134,6 +147,7 @@ def parse_options():
     parser.add_argument("--ways", default="plain", help=f"how, by commas, or all: {', '.join(WAYS)}; glibc; peer:jemalloc, "
                         "peer:mimalloc: with that library instead of Tally")
     parser.add_argument("--baseline", action="store_true", help="run each case with glibc's malloc too")
+    parser.add_argument("--resume", action="store_true", help="without what passed in FOLDER the last time")
     parser.add_argument("--jobs", type=int, default=1, help="cases at a time; default: 1")
     parser.add_argument("library", metavar="LIBRARY", type=os.path.abspath)
     parser.add_argument("folder", metavar="FOLDER", type=os.path.abspath)
@@ -151,11 +165,14 @@ def parse_options():
 
 def main():
     options = parse_options()
+    # A shell has its background jobs ignore it, and what is under test would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.makedirs(options.folder, exist_ok=True)
     for way in options.ways:
         if way in WAYS:
             expect_live(way, options)
-    table, counting, missing = Table(), [], []
+    table = Table(os.path.join(options.folder, f"results-{'-'.join(options.suites)}.json"), options.resume)
+    counting, missing = [], []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for suite in options.suites:
             cases, reason = importlib.import_module(suite).cases(options.folder, options.whole)
@@ -163,13 +180,13 @@ def main():
                 print(f"{suite}: skipped: {reason}")
                 missing.append(suite)
             cases = [case for case in cases if not options.cases or options.cases in case.name]
+            started = time.monotonic()
             for found in pool.map(lambda case: judge(suite, case, options.ways, options, table), cases):
                 counting += found
+            print(f"{suite}: {len(cases)} cases, {time.monotonic() - started:.0f} s", flush=True)
     for way in table.results:
         print(f"{way}: {table.count(way, PASSED)} passed, {table.count(way, FAILED)} failed, "
               f"{table.count(way, SKIPPED)} skipped")
-    with open(os.path.join(options.folder, f"results-{'-'.join(options.suites)}.json"), "w") as file:
-        json.dump(table.results, file, indent=1, sort_keys=True)
     if counting:
         print("pass with glibc's malloc, and fail here:", *counting, sep="\n  ")
         sys.exit(1)

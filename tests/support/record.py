@@ -13,8 +13,8 @@ FRAME = struct.Struct("<QQQqQQIIIIIIII Q14Q")
 TAG = struct.Struct("<6I6Q20Q")
 CLASS = struct.Struct("<II5Q12IQ")
 RANGE = struct.Struct("<QQ")
-POINT = struct.Struct("<QQqQQQII")
-EVENT = struct.Struct("<QQqIIQQQQQ")
+POINT = struct.Struct("<QQQqQQQII")
+EVENT = struct.Struct("<QQqIIQQQQQ256s")
 REQUEST = struct.Struct("<QQIIQQ256s")
 REPLY = struct.Struct("<QQiIQ")
 TAGS, CLASSES, RANGES, NAMES, POINT_TAGS, RECENT, MINUTES, EVENTS = 2048, 8192, 1024, 512 << 10, 60, 600, 1440, 256
@@ -32,7 +32,7 @@ DEAD_KEPT = 16
 EVENT_KINDS = {1: "soft", 2: "failed", 3: "waits", 4: "aborts", 5: "limit_set"}
 assert (HEAD.size % 8, FRAME.size, TAG.size, CLASS.size, POINT_BYTES, EVENT.size, REQUEST.size, REPLY.size,
         MODULE.size, CALL.size, SITE.size, SAMPLE.size, PROFILE.size) == \
-    (0, 200, 232, 104, 776, 72, 296, 32, 64, 16, 152, 32, 112)
+    (0, 200, 232, 104, 784, 328, 296, 32, 64, 16, 152, 32, 112)
 
 
 def pages(n):
@@ -41,13 +41,15 @@ def pages(n):
 
 AT_FRAME = [pages(HEAD.size), pages(HEAD.size) + pages(FRAME_BYTES)]
 AT_NAMES = AT_FRAME[1] + pages(FRAME_BYTES)
-AT_RECENT = AT_NAMES + NAMES
+NAME_CELL = 32
+NAMES_AND_SINCE = NAMES + NAMES // NAME_CELL * 8
+AT_RECENT = AT_NAMES + NAMES_AND_SINCE
 AT_MINUTES = AT_RECENT + pages(RECENT * POINT_BYTES)
 AT_EVENTS = AT_MINUTES + pages(MINUTES * POINT_BYTES)
 AT_REQUEST = AT_EVENTS + pages(EVENTS * EVENT.size)
 AT_REPLY = AT_REQUEST + pages(REQUEST.size)
 AT_TEXTS = AT_REPLY + pages(REPLY.size)
-AT_MODULES = AT_TEXTS + NAMES
+AT_MODULES = AT_TEXTS + NAMES_AND_SINCE
 AT_CALLS = AT_MODULES + pages(MODULES * MODULE.size)
 AT_PROFILE = [AT_CALLS + pages(CALLS * CALL.size), AT_CALLS + pages(CALLS * CALL.size) + pages(PROFILE_BYTES)]
 FILE_BYTES = AT_PROFILE[1] + pages(PROFILE_BYTES)
@@ -93,7 +95,7 @@ class Record:
             HEAD.unpack_from(data)
         if magic != b"TALLYREC":
             raise Invalid(f"magic {magic}")
-        if size != HEAD.size or file_bytes != FILE_BYTES or self.version != 1:
+        if size != HEAD.size or file_bytes != FILE_BYTES or self.version != 2:
             raise Invalid("head")
         if checked and head_sum != checksum(0, data[24:HEAD.size]):
             raise Invalid("head's checksum")
@@ -106,8 +108,10 @@ class Record:
         self.frames.sort(key=lambda frame: -frame["sequence"])
         self.__dict__.update(self.frames[0])
 
-    def name(self, offset):
-        return text(self.data[AT_NAMES + offset:AT_NAMES + offset + 256])
+    def name(self, offset, publication, at=AT_NAMES):
+        """As a piece of that publication has it; None: another is there by now."""
+        since, = struct.unpack_from("<Q", self.data, at + NAMES + offset // NAME_CELL * 8)
+        return text(self.data[at + offset:at + offset + 4096]) if since <= publication else None
 
     def frame(self, at, checked):
         data = self.data
@@ -131,7 +135,9 @@ class Record:
                             "pressure_count", "refused_count", "waited_count"], row))
             tag["own"], tag["total"] = dict(zip(COUNTS, row[12:22])), dict(zip(COUNTS, row[22:]))
             assert tag["name"] < names
-            tag["name"] = self.name(tag["name"])
+            tag["name"] = self.name(tag["name"], sequence)
+            if tag["name"] is None:
+                return None
             frame["tags"][tag["name"]] = by_id[tag["id"]] = tag
         at += tags * TAG.size
         frame["classes"] = []
@@ -145,9 +151,6 @@ class Record:
         at += classes * CLASS.size
         frame["ranges"] = [RANGE.unpack_from(data, at + i * RANGE.size) for i in range(ranges)]
         return frame
-
-    def text(self, offset):
-        return text(self.data[AT_TEXTS + offset:AT_TEXTS + offset + 4096])
 
     def profile(self):
         """The newest that is whole; None where there is none."""
@@ -165,8 +168,14 @@ class Record:
             return None
         found, at = newest
         assert found["bytes"] == PROFILE.size + found["sites"] * SITE.size + found["samples"] * SAMPLE.size
+
+        def text_at(offset):
+            name = self.name(offset, found["sequence"], AT_TEXTS)
+            assert name is not None, "a text of a whole profile is there"
+            return name
+
         found["modules"] = [
-            dict(zip(["start", "end", "bias", "path", "build_id"], row[:3] + (self.text(row[3]), row[5][:row[4]].hex())))
+            dict(zip(["start", "end", "bias", "path", "build_id"], row[:3] + (text_at(row[3]), row[5][:row[4]].hex())))
             for row in (MODULE.unpack_from(data, AT_MODULES + i * MODULE.size) for i in range(found["modules"]))]
         calls = [CALL.unpack_from(data, AT_CALLS + i * CALL.size) for i in range(found["calls"])]
 
@@ -179,7 +188,7 @@ class Record:
             return frames
 
         rows = [SITE.unpack_from(data, at + i * SITE.size) for i in range(found["sites"])]
-        found["sites"] = [{"stack": stack(row[0]), "tag": self.text(row[1]), "allocated": row[2:4], "live": row[4:6],
+        found["sites"] = [{"stack": stack(row[0]), "tag": text_at(row[1]), "allocated": row[2:4], "live": row[4:6],
                            "peak": row[6:8], "mark": row[8:10], "lifetimes": row[10:]} for row in rows]
         at += len(rows) * SITE.size
         found["samples"] = [dict(zip(["site", "thread", "bytes", "requested", "time"],
@@ -194,10 +203,13 @@ class Record:
             piece = self.data[at + i * POINT_BYTES:at + (i + 1) * POINT_BYTES]
             if not is_sealed(piece):
                 continue
-            sequence, _, time, rss, live, footprint, count, _ = POINT.unpack_from(piece)
+            sequence, _, frame, time, rss, live, footprint, count, _ = POINT.unpack_from(piece)
             assert sequence % entries == i and count <= POINT_TAGS
-            tags = {self.name(name): (1024 * held, 1024 * footprint_kib) for name, held, footprint_kib in
-                    (struct.unpack_from("<III", piece, POINT.size + 12 * j) for j in range(count))}
+            if frame > self.sequence:
+                continue  # of after the names were read
+            rows = (struct.unpack_from("<III", piece, POINT.size + 12 * j) for j in range(count))
+            tags = {self.name(name, frame): (1024 * held, 1024 * footprint_kib) for name, held, footprint_kib in rows}
+            tags.pop(None, None)
             found.append({"sequence": sequence, "time": time, "rss": rss, "live": live, "footprint": footprint,
                           "tags": tags})
         return sorted(found, key=lambda point: point["sequence"])
@@ -210,8 +222,8 @@ class Record:
         for i in range(EVENTS):
             piece = self.data[AT_EVENTS + i * EVENT.size:AT_EVENTS + (i + 1) * EVENT.size]
             if is_sealed(piece):
-                sequence, _, time, kind, name, asked, held, soft, hard, left_out = EVENT.unpack(piece)
-                found.append({"sequence": sequence, "time": time, "kind": EVENT_KINDS[kind], "tag": self.name(name),
+                sequence, _, time, kind, _, asked, held, soft, hard, left_out, tag = EVENT.unpack(piece)
+                found.append({"sequence": sequence, "time": time, "kind": EVENT_KINDS[kind], "tag": text(tag),
                               "asked": asked, "held": held, "soft": soft, "hard": hard, "left_out": left_out})
         return sorted(found, key=lambda event: event["sequence"])
 

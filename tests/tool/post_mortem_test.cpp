@@ -102,12 +102,12 @@ TEST_F(PostMortem, TellsWhatGrewInTheLastMinutes) {
 TEST_F(PostMortem, TellsTheLastEventsAtLimits) {
   using record::EventKind;
   constexpr uint64_t kNone = TALLY_LIMIT_NONE;
-  add_event(99, {{}, 0, EventKind::kSoft, root_, 0, 1, 1, kNone, 0});  // the sixth last
-  add_event(60, {{}, 0, EventKind::kSoft, cache_, 0, 50 * kMiB, 48 * kMiB, 64 * kMiB, 0});
-  add_event(30, {{}, 0, EventKind::kLimitSet, cache_, 0, 50 * kMiB, kNone, 64 * kMiB, 0});
-  add_event(20, {{}, 0, EventKind::kWaits, cache_, kMiB, 63 * kMiB, kNone, 64 * kMiB, 0});
-  add_event(10, {{}, 0, EventKind::kFailed, cache_, 2 * kMiB, 64 * kMiB, kNone, 64 * kMiB, 0});
-  add_event(0, {{}, 0, EventKind::kAborts, cache_, 3 * kMiB, 64 * kMiB, kNone, 64 * kMiB, 0});
+  add_event(99, {{}, 0, EventKind::kSoft, 0, 0, 1, 1, kNone, 0, "/"});  // the sixth last
+  add_event(60, {{}, 0, EventKind::kSoft, 0, 0, 50 * kMiB, 48 * kMiB, 64 * kMiB, 0, "/cache"});
+  add_event(30, {{}, 0, EventKind::kLimitSet, 0, 0, 50 * kMiB, kNone, 64 * kMiB, 0, "/cache"});
+  add_event(20, {{}, 0, EventKind::kWaits, 0, kMiB, 63 * kMiB, kNone, 64 * kMiB, 0, "/cache"});
+  add_event(10, {{}, 0, EventKind::kFailed, 0, 2 * kMiB, 64 * kMiB, kNone, 64 * kMiB, 0, "/cache"});
+  add_event(0, {{}, 0, EventKind::kAborts, 0, 3 * kMiB, 64 * kMiB, kNone, 64 * kMiB, 0, "/cache"});
   const std::string told = text();
   EXPECT_EQ(told.substr(told.find("limit, ")),
             "limit, 60 s before: /cache is above its soft limit: holds 50.0 MiB, limit 64.0 MiB, "

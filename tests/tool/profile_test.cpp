@@ -133,7 +133,15 @@ TEST_F(SampledProfile, IsTheOneBeforeIfItIsTorn) {
   }
   all[record::kAtProfile[0] + 60] ^= 1;
   all[record::kAtProfile[1] + 60] ^= 1;
-  fails(all, "neither of its profiles is whole");
+  const std::string neither = "neither of its profiles is whole, with its texts";
+  fails(all, neither);
+  // A tag's name that was put there for a later one.
+  all = file_.bytes(4);
+  const uint64_t cell = file_.sites[0].tag / record::kNameCell;
+  all[record::kAtTexts + record::kNamesBytes + cell * 8] = 4;
+  EXPECT_EQ(read(all).head.seal.sequence, 4u);
+  all[record::kAtTexts + record::kNamesBytes + cell * 8] = 5;
+  fails(all, neither);
 }
 
 TEST_F(SampledProfile, ChecksWhatASealVouchesFor) {

@@ -10,8 +10,8 @@ PRIME = 0x9E3779B97F4A7C15
 NO_LIMIT = MASK
 NO_TAG = 0xFFFFFFFF
 
-POINT_BYTES, RECENT_POINTS, POINT_TAGS = 776, 600, 60
-MINUTE_POINTS, EVENT_BYTES, EVENTS = 1440, 72, 256
+POINT_BYTES, RECENT_POINTS, POINT_TAGS = 784, 600, 60
+MINUTE_POINTS, EVENT_BYTES, EVENTS = 1440, 328, 256
 TAGS_MAX, CLASSES_MAX, RANGES_MAX, NAMES_BYTES = 2048, 8192, 1024, 512 * 1024
 HEAD_BYTES = 4736
 FRAME_HEAD_BYTES, TAG_BYTES, CLASS_BYTES, RANGE_BYTES = 200, 232, 104, 16
@@ -24,7 +24,8 @@ def in_pages(size):
 
 AT_FRAME = (in_pages(HEAD_BYTES), in_pages(HEAD_BYTES) + in_pages(FRAME_BYTES))
 AT_NAMES = AT_FRAME[1] + in_pages(FRAME_BYTES)
-AT_RECENT = AT_NAMES + NAMES_BYTES
+NAMES_AND_SINCE = NAMES_BYTES + NAMES_BYTES // 32 * 8
+AT_RECENT = AT_NAMES + NAMES_AND_SINCE
 AT_MINUTES = AT_RECENT + in_pages(RECENT_POINTS * POINT_BYTES)
 AT_EVENTS = AT_MINUTES + in_pages(MINUTE_POINTS * POINT_BYTES)
 AT_REQUEST = AT_EVENTS + in_pages(EVENTS * EVENT_BYTES)
@@ -33,7 +34,7 @@ MODULES_MAX, CALLS_MAX, SITES_MAX, SAMPLES_MAX = 1024, 64 * 1024, 8192, 16 * 102
 MODULE_BYTES, CALL_BYTES, SITE_BYTES, SAMPLE_BYTES, PROFILE_HEAD_BYTES = 64, 16, 152, 32, 112
 PROFILE_BYTES = PROFILE_HEAD_BYTES + SITES_MAX * SITE_BYTES + SAMPLES_MAX * SAMPLE_BYTES
 AT_TEXTS = AT_REPLY + in_pages(32)
-AT_MODULES = AT_TEXTS + NAMES_BYTES
+AT_MODULES = AT_TEXTS + NAMES_AND_SINCE
 AT_CALLS = AT_MODULES + in_pages(MODULES_MAX * MODULE_BYTES)
 AT_PROFILE = (AT_CALLS + in_pages(CALLS_MAX * CALL_BYTES),
               AT_CALLS + in_pages(CALLS_MAX * CALL_BYTES) + in_pages(PROFILE_BYTES))
@@ -152,7 +153,7 @@ class RecordFile:
         rest = struct.pack("<QqIIqII24s16s16s512sII4096s", FILE_BYTES, self.pid, os.geteuid(), 4096,
                            self.created, 1000, 1, b"0.1.0", b"os", b"module", b"/usr/bin/server", len(command), 0,
                            command)
-        whole = struct.pack("<8sIIQ", b"TALLYREC", 1, HEAD_BYTES, checksum(0, rest)) + rest
+        whole = struct.pack("<8sIIQ", b"TALLYREC", 2, HEAD_BYTES, checksum(0, rest)) + rest
         assert len(whole) == HEAD_BYTES, len(whole)
         return whole
 
@@ -191,7 +192,7 @@ class RecordFile:
 
     def point(self, sequence, before, tags):
         largest = sorted(tags.items(), key=lambda item: -item[1][1])[:POINT_TAGS]
-        rest = struct.pack("<qQQQII", self.time - int(before * 10**9), self.ledger.get("rss", 0),
+        rest = struct.pack("<QqQQQII", 0, self.time - int(before * 10**9), self.ledger.get("rss", 0),
                            sum(live for live, _ in tags.values()), sum(taken for _, taken in tags.values()),
                            len(largest), 0)
         for path, (live, footprint) in largest:

@@ -183,12 +183,12 @@ TEST_F(RecordReader, SaysWhereAFileIsCutShort) {
   // And when that happens as it is read.
   write(all);
   Reader reader(path_);
+  const Record whole = reader.read();
   for (uint64_t end : {uint64_t{0}, uint64_t{100}, record::kAtFrame[1] + 300, record::kAtNames}) {
     fs::resize_file(path_, end);
     EXPECT_THROW(reader.read(), Failure);
-    EXPECT_THROW(reader.points(Reader::Ring::kRecent), Failure);
+    EXPECT_THROW(reader.points(Reader::Ring::kRecent, whole), Failure);
     EXPECT_THROW(reader.events(), Failure);
-    EXPECT_THROW(reader.names(), Failure);
     fs::resize_file(path_, record::kFileBytes);
   }
 }
@@ -205,7 +205,15 @@ TEST_F(RecordReader, SaysWhyThereIsNoFrame) {
   }
   std::string torn = file_.bytes();
   torn[record::kAtFrame[1] + 50] ^= 1;
-  fails(torn, "damaged: neither of its frames is whole");
+  const std::string neither = "damaged: neither of its frames is whole, with its names";
+  fails(torn, neither);
+  // A name that was put there for a later one.
+  std::string other = file_.bytes(6);
+  other[record::kAtNames + record::kNamesBytes] = 6;
+  write(other);
+  EXPECT_EQ(failure_of(path_), "");
+  other[record::kAtNames + record::kNamesBytes] = 7;
+  fails(other, neither);
 }
 
 // A seal is no proof: whoever may write to the file can make one.
@@ -245,6 +253,7 @@ TEST_F(RecordReader, ReadsRingsInTheirOrder) {
   for (uint64_t sequence = 100; sequence < 100 + record::kRecentPoints; ++sequence) {
     record::Point point = {};
     point.rss = sequence * 10;
+    point.frame = sequence == 400 ? 3 : 1;
     point.tag_count = sequence == 200 ? record::kPointTagsMax + 1 : 1;
     put(record::kAtRecent, record::kRecentPoints, point, sequence);
   }
@@ -252,26 +261,61 @@ TEST_F(RecordReader, ReadsRingsInTheirOrder) {
   for (uint64_t sequence : {3, 4}) {
     record::Event event = {};
     event.kind = record::EventKind::kFailed;
-    event.name = 2;
+    strcpy(event.tag, "/cache");
     put(record::kAtEvents, record::kEventsMax, event, sequence);
   }
   all[record::kAtRecent + 300 * sizeof(record::Point) + 20] ^= 1;  // torn
   write(all);
 
   Reader reader(path_);
-  auto points = reader.points(Reader::Ring::kRecent);
-  ASSERT_EQ(points.size(), record::kRecentPoints - 2);  // that, and the one with too many tags
+  const Record record = reader.read();
+  auto points = reader.points(Reader::Ring::kRecent, record);
+  // That, the one with too many tags, and one of after the frame.
+  ASSERT_EQ(points.size(), record::kRecentPoints - 3);
   EXPECT_EQ(points.front().rss, 1000u);
   EXPECT_EQ(points.back().rss, (99 + record::kRecentPoints) * 10);
   for (size_t i = 1; i < points.size(); ++i) EXPECT_LT(points[i - 1].rss, points[i].rss);
-  EXPECT_EQ(reader.points(Reader::Ring::kMinutes).size(), 1u);
+  EXPECT_EQ(reader.points(Reader::Ring::kMinutes, record).size(), 1u);
   auto events = reader.events();
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[1].seal.sequence, 4u);
-  const std::vector<char> names = reader.names();
-  EXPECT_EQ(name_at(names, events[0].name), "/cache");
-  EXPECT_EQ(name_at(names, 3), "");
-  EXPECT_EQ(name_at(names, UINT32_MAX), "");
+  EXPECT_EQ(text_of(events[0].tag), "/cache");
+  EXPECT_EQ(record.name(3), "");
+  EXPECT_EQ(record.name(UINT32_MAX), "");
+}
+
+TEST_F(RecordReader, LeavesOutOfHistoryWhoseNameIsGone) {
+  for (const char* path : {"/of/eleven", "/of/twelve"}) {
+    file_.names.resize(file_.names.size() / record::kNameCell * record::kNameCell +
+                       record::kNameCell);
+    file_.add_tag(path, 0, 0);
+  }
+  std::string all = file_.bytes(12);
+  const uint64_t twelve = 12;
+  memcpy(
+      &all[record::kAtNames + record::kNamesBytes + file_.tags.back().name / record::kNameCell * 8],
+      &twelve, sizeof twelve);
+  for (uint64_t frame : {11, 12}) {
+    record::Point point = {};
+    point.frame = frame;
+    point.tag_count = 3;
+    point.tags[0] = {file_.tags[4].name, 1, 1};
+    point.tags[1] = {file_.tags[3].name, 2, 2};
+    point.tags[2] = {file_.tags[4].name, 3, 3};
+    RecordFile::seal(&point, sizeof point, frame);
+    RecordFile::put(&all, record::kAtRecent + frame * sizeof point,
+                    {reinterpret_cast<const char*>(&point), sizeof point});
+  }
+  write(all);
+  Reader reader(path_);
+  const Record record = reader.read();
+  auto points = reader.points(Reader::Ring::kRecent, record);
+  ASSERT_EQ(points.size(), 2u);
+  ASSERT_EQ(points[0].tag_count, 1u);
+  EXPECT_EQ(record.name(points[0].tags[0].name), "/of/eleven");
+  EXPECT_EQ(points[0].tags[0].live_kib, 2u);
+  ASSERT_EQ(points[1].tag_count, 3u);
+  EXPECT_EQ(record.name(points[1].tags[2].name), "/of/twelve");
 }
 
 // Whatever is in the file, it is read or refused, soon. The parts that are scribbled over are
@@ -325,35 +369,77 @@ TEST_F(RecordReader, SurvivesWhateverIsInTheFile) {
   EXPECT_GT(refused, 1000u);
 }
 
+// A writer as the library's, but that it writes in many pieces, so that much is seen torn. One tag
+// is another each time, whose name is put where that of the frame before the last was.
+class RestlessWriter {
+ public:
+  RestlessWriter(const std::string& path, RecordFile* record)
+      : lock_(path), file_(open(path.c_str(), O_WRONLY | O_CLOEXEC)), record_(record) {}
+
+  static std::string name_of(uint64_t sequence) {
+    return "/" + std::string(70, char('a' + sequence % 26)) + std::to_string(sequence);
+  }
+  void publish(uint64_t sequence) {
+    const uint64_t cell = 4 + sequence % 2 * 4;
+    const uint64_t since[] = {sequence, sequence, sequence, sequence};
+    put(record::kAtNames + record::kNamesBytes + cell * 8, since, sizeof since);
+    const std::string name = name_of(sequence);
+    put(record::kAtNames + cell * record::kNameCell, name.c_str(), name.size() + 1);
+    record_->tags[1].name = uint32_t(cell * record::kNameCell);
+    for (record::TagRow& tag : record_->tags) tag.own.alloc_count = sequence;
+    const std::string bytes = record_->frame_bytes(sequence);
+    put(record::kAtFrame[sequence % 2], bytes.data(), bytes.size());
+    record::Point point = {};
+    point.frame = point.rss = sequence;
+    point.tag_count = 1;
+    point.tags[0].name = record_->tags[1].name;
+    RecordFile::seal(&point, sizeof point, sequence);
+    put(record::kAtRecent + sequence % record::kRecentPoints * sizeof point, &point, sizeof point);
+  }
+
+ private:
+  void put(uint64_t offset, const void* from, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 48) {
+      const size_t count = std::min<size_t>(48, bytes - at);
+      ASSERT_EQ(pwrite(file_.descriptor(), static_cast<const char*>(from) + at, count,
+                       off_t(offset + at)),
+                ssize_t(count));
+    }
+  }
+
+  WriterLock lock_;
+  File file_;
+  RecordFile* record_;
+};
+
 TEST_F(RecordReader, SeesEachMomentWholeWhileItIsWritten) {
+  file_.names.resize(12 * record::kNameCell);
   for (record::TagRow& tag : file_.tags) tag.own.alloc_count = 1;
   write(file_.bytes(1));
+  RestlessWriter writer(path_, &file_);
+  writer.publish(2);
   std::atomic<bool> is_done = false;
-  std::thread writer([&] {
-    WriterLock lock(path_);
-    File file(open(path_.c_str(), O_WRONLY | O_CLOEXEC));
-    for (uint64_t sequence = 2; !is_done; ++sequence) {
-      for (record::TagRow& tag : file_.tags) tag.own.alloc_count = sequence;
-      const std::string bytes = file_.frame_bytes(sequence);
-      for (size_t at = 0; at < bytes.size(); at += 512) {  // so that many are seen torn
-        size_t count = std::min<size_t>(512, bytes.size() - at);
-        ASSERT_EQ(pwrite(file.descriptor(), bytes.data() + at, count,
-                         off_t(record::kAtFrame[sequence % 2] + at)),
-                  ssize_t(count));
-      }
-    }
+  std::thread thread([&] {
+    for (uint64_t sequence = 3; !is_done; ++sequence) writer.publish(sequence);
   });
   Reader reader(path_);
   Record record;
   uint64_t last = 0;
-  for (int i = 0; i < 20'000; ++i) {
+  for (int i = 0; i < 10'000; ++i) {
     reader.read(&record);
-    ASSERT_EQ(record.tags()[0].own.alloc_count, record.tags()[2].own.alloc_count);
+    const uint64_t allocs = record.tags()[0].own.alloc_count;
+    ASSERT_EQ(allocs, record.tags()[2].own.alloc_count);
+    ASSERT_EQ(record.name(record.tags()[1]), RestlessWriter::name_of(allocs));
     last = std::max(last, record.frame_head().seal.sequence);
+    if (i % 20 != 0) continue;
+    for (const record::Point& point : reader.points(Reader::Ring::kRecent, record)) {
+      if (point.tag_count == 0) continue;
+      ASSERT_EQ(record.name(point.tags[0].name), RestlessWriter::name_of(point.rss));
+    }
   }
   is_done = true;
-  writer.join();
-  EXPECT_GT(last, 1u);
+  thread.join();
+  EXPECT_GT(last, 2u);
 }
 
 // The figure that matters is printed; what is asserted leaves room for a busy machine.

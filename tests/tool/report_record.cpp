@@ -205,7 +205,7 @@ ReportRecord make_small(const std::string& decoration, bool has_profile) {
     record::Event event = {};
     event.time = file.frame.time - before * kSecond;
     event.kind = kind;
-    event.name = file.name(tag);
+    strcpy(event.tag, tag.c_str());
     event.asked = 4096;
     event.held = 52 * kMiB;
     event.soft = TALLY_LIMIT_NONE;
@@ -288,7 +288,7 @@ ReportRecord make_big() {
     record::Event event = {};
     event.time = file.frame.time - int64_t(below(86000)) * kSecond;
     event.kind = static_cast<record::EventKind>(i % 8 == 0 ? 2 : i % 30 == 1 ? 5 : 1);
-    event.name = file.tags[12].name;
+    strcpy(event.tag, file.names.c_str() + file.tags[12].name);
     event.asked = 1 << below(20);
     event.held = event.hard = file.tags[12].hard_limit;
     event.soft = TALLY_LIMIT_NONE;

@@ -268,13 +268,13 @@ class SymbolsOfHostile : public SymbolsOfOwn {
   }
 };
 
-TEST_F(SymbolsOfHostile, NestNoDeeperThanAnyProgram) {
-  // A unit that has namespaces in namespaces, or one whose sibling is itself.
-  const std::string head = R"(
+// Debug information: a unit that holds these entries, of these kinds beside its own.
+std::string unit_of(const std::string& kinds, const std::string& entries) {
+  return R"(
  .section .debug_abbrev,"",@progbits
  .byte 1,0x11,1, 0x11,0x01, 0x12,0x07, 0,0
- .byte 2,0x39,1, 0,0
- .byte 3,0x39,1, 0x01,0x13, 0,0
+)" + kinds +
+         R"(
  .byte 0
  .section .debug_info,"",@progbits
 unit: .long end - begin
@@ -282,34 +282,22 @@ begin: .short 4
  .long .debug_abbrev
  .byte 8,1
  .quad start, 16
-)";
-  const std::string nested = ".fill 300000,1,2\n.fill 300001,1,0\nend:\n";
-  EXPECT_EQ(function_of("f", head + nested), "f");
-  const std::string round = "x: .byte 3\n.long x - unit\n.byte 0,0,0\nend:\n";
-  EXPECT_EQ(function_of("f", head + round), "f");
+)" + entries +
+         "\nend:\n";
+}
+
+TEST_F(SymbolsOfHostile, NestNoDeeperThanAnyProgram) {
+  // A unit that has namespaces in namespaces, or one whose sibling is itself.
+  const std::string kinds = " .byte 2,0x39,1, 0,0\n .byte 3,0x39,1, 0x01,0x13, 0,0";
+  EXPECT_EQ(function_of("f", unit_of(kinds, ".fill 300000,1,2\n.fill 300001,1,0")), "f");
+  EXPECT_EQ(function_of("f", unit_of(kinds, "x: .byte 3\n.long x - unit\n.byte 0,0,0")), "f");
 }
 
 // Each look at a function of two million blocks is one at all of them: some are had, not thousands.
 TEST_F(SymbolsOfHostile, CostNoMoreThanThoseOfAnyProgram) {
-  EXPECT_EQ(function_of("f", R"(
- .section .debug_abbrev,"",@progbits
- .byte 1,0x11,1, 0x11,0x01, 0x12,0x07, 0,0
- .byte 2,0x2e,1, 0x11,0x01, 0x12,0x07, 0,0
- .byte 3,0x0b,0, 0,0
- .byte 0
- .section .debug_info,"",@progbits
-unit: .long end - begin
-begin: .short 4
- .long .debug_abbrev
- .byte 8,1
- .quad start, 16
- .byte 2
- .quad start, 16
- .fill 2000000,1,3
- .byte 0,0
-end:
-)"),
-            "f");
+  const std::string kinds = " .byte 2,0x2e,1, 0x11,0x01, 0x12,0x07, 0,0\n .byte 3,0x0b,0, 0,0";
+  const std::string entries = " .byte 2\n .quad start, 16\n .fill 2000000,1,3\n .byte 0,0";
+  EXPECT_EQ(function_of("f", unit_of(kinds, entries)), "f");
   const auto file = SymbolFile::open(folder_ + "/a.o", {});
   for (int i = 0; i < 5000; ++i) ASSERT_EQ(file->at(24).back().function, "f");
 }

@@ -215,9 +215,9 @@ class FindsTheLibrary(ToolTest):
     def test_beside_itself(self):
         root = self.install("usr", "bin")
         arch = sysconfig.get_config_var("MULTIARCH")
-        places = [f"{root}/lib/libtally.so", f"{root}/{'lib/' + arch if arch else 'lib64'}/libtally.so",
-                  f"{root}/bin/libtally.so"]
-        self.fails(78, "libtally.so was not found; looked for " + ", ".join(places) +
+        places = [f"{root}/lib/libtally.so.1", f"{root}/{'lib/' + arch if arch else 'lib64'}/libtally.so.1",
+                  f"{root}/bin/libtally.so.1"]
+        self.fails(78, "libtally.so.1 was not found; looked for " + ", ".join(places) +
                    "; name it by --library PATH or TALLY_LIBRARY=PATH", "true")
         for place in reversed(places):
             os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -242,17 +242,17 @@ class FindsTheLibrary(ToolTest):
 
     def test_the_hardened_one(self):
         root = self.install("usr", "bin")
-        for name in "libtally.so", "libtally-hardened.so":
+        for name in "libtally.so.1", "libtally-hardened.so.1":
             shutil.copy(LIBRARY, os.path.join(root, "bin", name))
-        environment = {"TALLY_LIBRARY": f"{root}/bin/libtally.so"}
+        environment = {"TALLY_LIBRARY": f"{root}/bin/libtally.so.1"}
         show = ["sh", "-c", "echo $LD_PRELOAD"]
         self.assertEqual(self.run_quietly("--hardened", *show, environment=environment),
-                         f"{root}/bin/libtally-hardened.so\n")
+                         f"{root}/bin/libtally-hardened.so.1\n")
         self.fails(2, "--library excludes --hardened" + USAGE, "--hardened", "--library", "x", "true")
-        os.remove(f"{root}/bin/libtally-hardened.so")
+        os.remove(f"{root}/bin/libtally-hardened.so.1")
         _, said, code = self.call("run", "--hardened", "true")
         self.assertEqual(code, 78)
-        self.assertIn("libtally-hardened.so was not found; looked for ", said)
+        self.assertIn("libtally-hardened.so.1 was not found; looked for ", said)
 
     def test_what_cannot_be_preloaded(self):
         self.fails(78, "/no/such.so: no such library", "--library", "/no/such.so", "true")
@@ -265,7 +265,7 @@ class FindsTheLibrary(ToolTest):
         for name in "two words", "a:b":
             root = self.install(name, "bin")
             os.mkdir(os.path.join(root, "lib"))
-            path = shutil.copy(LIBRARY, os.path.join(root, "lib", "libtally.so"))
+            path = shutil.copy(LIBRARY, os.path.join(root, "lib", "libtally.so.1"))
             message = (f"{path}: LD_PRELOAD cannot name a path with a space or a colon, for it takes either to "
                        "separate two libraries")
             self.fails(78, message, "true")

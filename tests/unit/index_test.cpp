@@ -1,4 +1,4 @@
-#include "sample/index.h"
+#include "base/index.h"
 
 #include <gtest/gtest.h>
 

@@ -64,6 +64,37 @@ TEST_F(LargeTest, RunsUpToAMebibyteThenSpans) {
   EXPECT_EQ(tag_->own.peak.load(), bytes);
 }
 
+TEST_F(LargeTest, TheFirstOfItsSizeIsClosedWhenFreed) {
+  auto is_open = [](const void* p) {
+    char byte;
+    return os::read_memory(p, &byte, 1);
+  };
+  auto is_open_after = [&](size_t n) {
+    void* p = allocate(n);
+    fill(p, n, 1);
+    free_large(find_block(p));
+    EXPECT_EQ(find_block(p), nullptr);
+    return is_open(p);
+  };
+  EXPECT_TRUE(is_open_after(100000)) << "too small";
+  void* first = allocate(200000);
+  fill(first, 200000, 1);
+  free_large(find_block(first));
+  EXPECT_FALSE(is_open(first));
+  EXPECT_TRUE(is_open_after(200000)) << "not the first";
+  EXPECT_TRUE(is_open_after(300000)) << "not twice as large";
+  EXPECT_FALSE(is_open_after(500000));
+  EXPECT_TRUE(is_open(first)) << "another one is closed now";
+  EXPECT_FALSE(is_open_after(5 * MiB));
+  EXPECT_TRUE(is_open_after(20 * MiB)) << "too large";
+  purge_all();
+  EXPECT_EQ(dirty_run_bytes(), 0U);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(is_open_after(5 * MiB)) << "memory that was closed serves again";
+  }
+  expect_counts(0, 0);
+}
+
 TEST_F(LargeTest, AlignmentBeyondAChunk) {
   for (size_t alignment : {size_t{4096}, kSlotBytes, kRunMax, 2 * MiB, kChunkBytes, 64 * MiB}) {
     void* p = allocate(200000, alignment);

@@ -86,6 +86,19 @@ class ReadRecord {
     }
     return nullptr;
   }
+  // The newest that is sealed.
+  const record::ProfileHead* profile() const {
+    const record::ProfileHead* newest = nullptr;
+    for (uint64_t place : record::kAtProfile) {
+      const auto* one = at<record::ProfileHead>(place);
+      bool is_sound = one->seal.sequence != 0 && one->bytes <= record::kProfileBytes &&
+                      one->seal.checksum == record::seal_of(one, one->bytes, one->seal.sequence);
+      if (is_sound && (newest == nullptr || one->seal.sequence > newest->seal.sequence))
+        newest = one;
+    }
+    return newest;
+  }
+  const char* text(uint32_t offset) const { return data_.data() + record::kAtTexts + offset; }
   const char* name(uint32_t offset) const { return data_.data() + record::kAtNames + offset; }
   template <class T>
   const T* at(uint64_t offset) const {

@@ -197,7 +197,7 @@ TEST_F(WriterTest, TellsOfEvents) {
     EXPECT_EQ(event.soft, 1000U);
     EXPECT_EQ(event.hard, 2000U);
     EXPECT_EQ(event.left_out, 7U);
-    EXPECT_STREQ(found.name(event.name), "/eventful") << "its name came first";
+    EXPECT_STREQ(event.tag, "/eventful");
   }
 }
 
@@ -233,6 +233,57 @@ TEST_F(WriterTest, AnotherProcessHasNone) {
   waitpid(pid, &status, 0);
   EXPECT_EQ(status, 0);
   EXPECT_TRUE(record::is_on());
+}
+
+// As of a server that names its tags by its requests: each seen by a publication, and sampled, and
+// seven times as many as there is room for.
+TEST_F(WriterTest, NamesOfTagsThatAreGoneGiveTheirRoomToOthers) {
+  core::profile.start(64);
+  ASSERT_EQ(start(), "");
+  const tally_tag stays = make_tag("/stays");
+  void* block = tally_malloc(stays, 4096);
+  constexpr uint64_t kAtOnce = 1900, kTimes = core::kThreadSanitizer || core::kChecks ? 24 : 64;
+  std::vector<std::pair<tally_tag, void*>> requests;
+  uint64_t count = 0;
+  auto path_of = [](uint64_t n) { return "/requests/" + std::to_string(n); };
+  for (uint64_t time = 0; time < kTimes; ++time) {
+    for (auto [tag, request] : requests) {
+      ASSERT_EQ(tally_tag_retire(tag), 0);
+      tally_free(request);
+    }
+    requests.clear();
+    for (uint64_t i = 0; i < kAtOnce; ++i) {
+      const tally_tag tag = make_tag(path_of(count++).c_str());
+      requests.emplace_back(tag, tally_malloc(tag, 1000));
+    }
+    ASSERT_EQ(record::publish(false), 0);
+    if (time % (kTimes / 8) != 1 && time + 1 != kTimes) continue;
+    ReadRecord found = read();
+    ASSERT_EQ(found.frame()->tags_left_out, 0U);
+    ASSERT_NE(found.tag("/stays"), nullptr);
+    for (uint64_t i = count - kAtOnce; i < count; i += 99) {
+      const record::TagRow* tag = found.tag(path_of(i).c_str());
+      ASSERT_NE(tag, nullptr) << path_of(i);
+      ASSERT_EQ(tag->own.live_blocks, 1U);
+      ASSERT_EQ(tag->id, requests[i - (count - kAtOnce)].first);
+    }
+    // Samples of tags that came last, not only of the first.
+    const record::ProfileHead* head = found.profile();
+    auto* sites = reinterpret_cast<const record::Site*>(head + 1);
+    uint64_t of_last = 0;
+    for (uint32_t i = 0; i < head->site_count; ++i) {
+      if (sites[i].live.objects == 0) continue;
+      const std::string path = found.text(sites[i].tag);
+      ASSERT_TRUE(path == "/stays" || path.starts_with("/requests/") || sites[i].call == 0) << path;
+      of_last += path >= path_of(count - kAtOnce) && path.starts_with("/requests/");
+    }
+    ASSERT_GT(of_last, kAtOnce / 2);
+  }
+  for (auto [tag, request] : requests) {
+    tally_tag_retire(tag);
+    tally_free(request);
+  }
+  tally_free(block);
 }
 
 // As by a signal handler, at each of a publication's writes: of names, of the frame, of a point.

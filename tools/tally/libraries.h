@@ -29,8 +29,11 @@ struct SearchPath {
 SearchPath linker_search_path();
 
 // libtally.so, ready for LD_PRELOAD: the file that was given, if one was, else one near this
-// program. Throws Failure (kConfiguration).
-std::string find_tally_library(const std::string& given, const std::string& name = "libtally.so");
+// program, under the name that programs are linked to: the plain one comes with the headers. Throws
+// Failure (kConfiguration).
+inline constexpr char kLibrary[] = "libtally.so." TALLY_SOVERSION;
+inline constexpr char kHardenedLibrary[] = "libtally-hardened.so." TALLY_SOVERSION;
+std::string find_tally_library(const std::string& given, const std::string& name = kLibrary);
 
 // Likewise the library of a backend that needs one. It is looked for and not loaded: jemalloc as
 // Debian has it cannot be loaded by dlopen.

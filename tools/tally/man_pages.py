@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the man pages of `tally` and its commands, from what they say to --help.
+"""Writes the man pages of `tally`, its commands and tally-dump, from what they say to --help.
 
-usage: man_pages.py TALLY FOLDER
+usage: man_pages.py TALLY DUMP FOLDER
 
-FOLDER gets tally.1 and a page tally-COMMAND.1 for each command that `tally help` lists; other pages there go.
-commands.h tells how a help text is written.
+FOLDER gets tally.1, a page tally-COMMAND.1 for each command that `tally help` lists, and tally-dump.1; other pages there
+go. commands.h tells how a help text is written.
 """
 
 import os
@@ -69,7 +69,7 @@ def sections_of(text):
             text = head.partition(":")[2].strip()
             sections["EXIT STATUS"] += [escape(text[:1].upper() + text[1:])] if text else []
             sections["EXIT STATUS"] += list_of(items(block) or [])
-        elif not head and items(block):
+        elif head in ("", "options:") and items(block):
             sections["OPTIONS"] += list_of(items(block))
         elif not head or head.lower().rstrip(":") == "examples":
             sections["EXAMPLES"] += verbatim(block)
@@ -95,9 +95,9 @@ def page(name, summary, version, sections, see_also):
     return "\n".join(out) + "\n"
 
 
-def main(tally, folder):
-    def ask(*args):
-        return subprocess.run([tally, *args], check=True, stdout=subprocess.PIPE, text=True).stdout
+def main(tally, dump, folder):
+    def ask(*args, program=tally):
+        return subprocess.run([program, *args], check=True, stdout=subprocess.PIPE, text=True).stdout
 
     overview = ask("help")
     version = ask("--version").strip()
@@ -107,6 +107,10 @@ def main(tally, folder):
     for name, summary in commands:
         others = ["tally"] + [f"tally-{other}" for other, _ in commands if other != name]
         pages[f"tally-{name}"] = page(f"tally-{name}", summary, version, sections_of(ask("help", name)), others)
+    summary, _, usage = ask("--help", program=dump).partition("\n\n")
+    summary = summary.partition(":")[0].partition(",")[0]
+    pages["tally-dump"] = page("tally-dump", summary[:1].lower() + summary[1:], version, sections_of(usage),
+                               ["tally"] + [f"tally-{other}" for other, _ in commands])
     pages["tally"] = overview_page(overview, version, [f"tally-{name}" for name, _ in commands])
 
     os.makedirs(folder, exist_ok=True)
@@ -136,6 +140,6 @@ def overview_page(overview, version, see_also):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         sys.exit(__doc__.strip())
     main(*sys.argv[1:])

@@ -43,14 +43,14 @@ std::string before(int64_t time, int64_t end) {
 // What was held some minutes before.
 class Past {
  public:
-  Past(Reader& reader, int64_t end) : names_(reader.names()) {
-    for (const record::Point& point : reader.points(Reader::Ring::kRecent)) {
+  Past(Reader& reader, const Record& record, int64_t end) {
+    for (const record::Point& point : reader.points(Reader::Ring::kRecent, record)) {
       const bool is_within = point.time >= end - kGrowthSpan && point.time <= end - kSecond;
       if (is_within && (!point_ || point.time < point_->time)) point_ = point;
     }
     if (!point_) return;
-    for (uint32_t i = 0; i < std::min<size_t>(point_->tag_count, record::kPointTagsMax); ++i) {
-      footprints_.emplace(name_at(names_, point_->tags[i].name),
+    for (uint32_t i = 0; i < point_->tag_count; ++i) {
+      footprints_.emplace(record.name(point_->tags[i].name),
                           int64_t{point_->tags[i].footprint_kib} * 1024);
     }
   }
@@ -65,9 +65,8 @@ class Past {
   }
 
  private:
-  std::vector<char> names_;
   std::optional<record::Point> point_;
-  std::unordered_map<std::string_view, int64_t> footprints_;
+  std::unordered_map<std::string_view, int64_t> footprints_;  // of the record's names
 };
 
 std::string tags_of(const Record& record, const Past& past, int64_t end) {
@@ -126,12 +125,11 @@ std::string what_happened(const record::Event& event) {
 
 std::string events_of(Reader& reader, int64_t end) {
   const std::vector<record::Event> events = reader.events();
-  const std::vector<char> names = reader.names();
   std::string text;
   for (size_t i = events.size() - std::min(events.size(), kEventsShown); i < events.size(); ++i) {
     const record::Event& event = events[i];
     text += "limit, " + before(event.time, end) + " before: ";
-    text += printable(name_at(names, event.name)) + " " + what_happened(event);
+    text += printable(text_of(event.tag)) + " " + what_happened(event);
     text += ": holds " + format_bytes(event.held) + limits_of(event) + "\n";
   }
   return text;
@@ -158,7 +156,7 @@ std::string post_mortem_of(const std::string& record_file, const Ending& ending)
   const Record record = reader.read();
   if (record.frame_head().is_last != 0) return "";
   const int64_t time = record.frame_head().time;
-  const Past past(reader, time);
+  const Past past(reader, record, time);
   std::string text = "as of " + before(time, ending.ended) + " before: " + ledger_line(record);
   return text + tags_of(record, past, time) + events_of(reader, ending.ended);
 }

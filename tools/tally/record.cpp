@@ -40,6 +40,11 @@ std::string_view name_at(std::span<const char> names, uint32_t offset) {
   return length == most ? std::string_view() : std::string_view(names.data() + offset, length);
 }
 
+bool is_still_there(std::span<const uint64_t> since, uint32_t offset, uint64_t publication) {
+  const size_t cell = offset / record::kNameCell;
+  return cell >= since.size() || since[cell] <= publication;
+}
+
 bool is_within(std::string_view path, std::string_view tag) {
   if (tag == "/") return true;
   return path.starts_with(tag) && (path.size() == tag.size() || path[tag.size()] == '/');
@@ -47,12 +52,22 @@ bool is_within(std::string_view path, std::string_view tag) {
 
 std::string_view Record::name(uint32_t offset) const { return name_at(names, offset); }
 
-void Record::require_sound() const {
+bool Record::has_its_names() const {
+  return std::ranges::all_of(tags(), [this](const record::TagRow& tag) {
+    return is_still_there(since, tag.name, frame_head().seal.sequence);
+  });
+}
+
+void Record::require_rows() const {
   const record::FrameHead& counts = frame_head();
   size_t bytes = at_ranges(counts) + counts.range_count * sizeof(record::Range);
   if (counts.bytes != bytes || frame.size() * 8 < bytes) {
     throw Failure(kFailed, source + ": damaged: its frame has other rows than it says");
   }
+}
+
+void Record::require_sound() const {
+  require_rows();
   for (const record::TagRow& tag : tags()) {
     if (!name(tag).empty()) continue;
     throw Failure(kFailed, source + ": damaged: the tag with the id " + std::to_string(tag.id) +

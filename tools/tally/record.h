@@ -25,6 +25,7 @@ struct Record {
   record::Head head = {};
   std::vector<uint64_t> frame;  // FrameHead, then the rows
   std::vector<char> names;
+  std::vector<uint64_t> since;  // of their cells: the publication that each is there for
 
   const record::FrameHead& frame_head() const {
     return *reinterpret_cast<const record::FrameHead*>(frame.data());
@@ -39,8 +40,13 @@ struct Record {
   std::string_view name(uint32_t offset) const;
   std::string_view name(const record::TagRow& tag) const { return name(tag.name); }
 
-  // Throws Failure (kFailed) if the counts do not fit the frame or a tag has no name.
+  // Throws Failure (kFailed) if the counts do not fit the frame.
+  void require_rows() const;
+  // Likewise, or if a tag has no name.
   void require_sound() const;
+  // Once the rows are sound: whether the names were read before any of the tags' gave way to
+  // another.
+  bool has_its_names() const;
 };
 
 // The strings of Head, which may lack their NUL.
@@ -51,6 +57,9 @@ std::string_view text_of(const char (&field)[kSize]) {
 
 // The path at this offset in a file's names; empty if there is none.
 std::string_view name_at(std::span<const char> names, uint32_t offset);
+
+// Whether what is at this offset is still what a piece of this publication has there.
+bool is_still_there(std::span<const uint64_t> since, uint32_t offset, uint64_t publication);
 
 // Whether `path` is that of `tag` or of one below it.
 bool is_within(std::string_view path, std::string_view tag);

@@ -120,27 +120,40 @@ void Reader::read(Record* record) {
   record->source = path_;
   record->is_live = is_live();
   record->head = head_;
-  Found found = read_newest(kFrames, &record->frame);
+  Found found = read_frame(record);
   for (int tries = 0; found != Found::kWhole && record->is_live && tries < kTries; ++tries) {
     std::this_thread::sleep_for(kBetweenTries);
-    found = read_newest(kFrames, &record->frame);
+    found = read_frame(record);
   }
-  if (found == Found::kTorn) fail("damaged: neither of its frames is whole");
+  if (found == Found::kTorn) fail("damaged: neither of its frames is whole, with its names");
   const std::string process = "process " + std::to_string(head_.pid);
   if (found == Found::kNothing && record->is_live) {
     fail("no frame yet: " + process + " has only just started; try again");
   }
   if (found == Found::kNothing) fail("no frame: " + process + " ended before it wrote one");
-  read_names(record);
 }
 
-// Appended to and never changed: what was read before holds.
-void Reader::read_names(Record* record) {
-  size_t had = record->names.size(), has = record->frame_head().names_bytes;
-  if (has > record::kNamesBytes) fail("damaged: more names than a record has");
-  record->names.resize(has);
-  if (had < has) read_at(record::kAtNames + had, record->names.data() + had, has - had);
+// kTorn also where its names are others' by now: its writer has gone on, and has a newer one.
+Reader::Found Reader::read_frame(Record* record) const {
+  const Found found = read_newest(kFrames, &record->frame);
+  if (found != Found::kWhole) return found;
+  return read_names(record) ? Found::kWhole : Found::kTorn;
+}
+
+// After the frame, and `since` after the names: see record/layout.h. False: they are others' by
+// now.
+bool Reader::read_names(Record* record) const {
+  const size_t bytes = record->frame_head().names_bytes;
+  if (bytes > record::kNamesBytes) fail("damaged: more names than a record has");
+  record->names.resize(bytes);
+  read_at(record::kAtNames, record->names.data(), bytes);
+  record->since.resize((bytes + record::kNameCell - 1) / record::kNameCell);
+  read_at(record::kAtNames + record::kNamesBytes, record->since.data(),
+          record->since.size() * sizeof(uint64_t));
+  record->require_rows();
+  if (!record->has_its_names()) return false;
   record->require_sound();
+  return true;
 }
 
 bool Reader::read_before(Record* record) {
@@ -148,8 +161,7 @@ bool Reader::read_before(Record* record) {
   record->is_live = is_live();
   record->head = head_;
   if (!read_one(kFrames, 1 - newest(kFrames).first, &record->frame)) return false;
-  read_names(record);
-  return true;
+  return read_names(record);
 }
 
 std::pair<int, uint64_t> Reader::newest(const Pair& pair) const {
@@ -191,27 +203,41 @@ std::vector<Row> Reader::read_rows(uint64_t offset, size_t count) const {
 }
 
 Profile Reader::read_profile() {
-  std::vector<uint64_t> words;
-  Found found = read_newest(kProfiles, &words);
+  Profile profile;
+  Found found = read_profile(&profile);
   for (int tries = 0; found == Found::kTorn && is_live() && tries < kTries; ++tries) {
     std::this_thread::sleep_for(kBetweenTries);
-    found = read_newest(kProfiles, &words);
+    found = read_profile(&profile);
   }
-  if (found == Found::kTorn) fail("damaged: neither of its profiles is whole");
-  Profile profile;
-  if (found == Found::kNothing) return profile;
-  take_profile(words, &profile);
-  // Appended to and never changed: what there was then is there now.
-  profile.calls = read_rows<record::Call>(record::kAtCalls, profile.head.call_count);
-  profile.modules = read_rows<record::Module>(record::kAtModules, profile.head.module_count);
-  profile.texts = read_rows<char>(record::kAtTexts, profile.head.texts_bytes);
-  profile.require_sound(path_);
+  if (found == Found::kTorn) fail("damaged: neither of its profiles is whole, with its texts");
+  if (found == Found::kNothing) return {};
   // It is not written again while nothing changes, but frames are.
+  std::vector<uint64_t> words;
   if (read_newest(kFrames, &words) == Found::kWhole) {
     const auto* frame = reinterpret_cast<const record::FrameHead*>(words.data());
     profile.head.time = std::max(profile.head.time, frame->time);
   }
   return profile;
+}
+
+// As read_frame, of texts.
+Reader::Found Reader::read_profile(Profile* profile) const {
+  std::vector<uint64_t> words;
+  const Found found = read_newest(kProfiles, &words);
+  if (found != Found::kWhole) return found;
+  take_profile(words, profile);
+  // Appended to and never changed: what there was then is there now.
+  profile->calls = read_rows<record::Call>(record::kAtCalls, profile->head.call_count);
+  profile->modules = read_rows<record::Module>(record::kAtModules, profile->head.module_count);
+  profile->texts = read_rows<char>(record::kAtTexts, profile->head.texts_bytes);
+  const auto since =
+      read_rows<uint64_t>(record::kAtTexts + record::kNamesBytes, record::kNameCells);
+  const auto is_gone = [&](const record::Site& site) {
+    return !is_still_there(since, site.tag, profile->head.seal.sequence);
+  };
+  if (std::ranges::any_of(profile->sites, is_gone)) return Found::kTorn;
+  profile->require_sound(path_);
+  return Found::kWhole;
 }
 
 void Reader::take_profile(const std::vector<uint64_t>& words, Profile* profile) const {
@@ -248,23 +274,26 @@ std::vector<Entry> Reader::read_ring(uint64_t offset, size_t count) const {
   return entries;
 }
 
-std::vector<record::Point> Reader::points(Ring ring) {
+std::vector<record::Point> Reader::points(Ring ring, const Record& record) {
   bool is_recent = ring == Ring::kRecent;
   auto points = read_ring<record::Point>(is_recent ? record::kAtRecent : record::kAtMinutes,
                                          is_recent ? record::kRecentPoints : record::kMinutePoints);
-  std::erase_if(points,
-                [](const record::Point& point) { return point.tag_count > record::kPointTagsMax; });
+  std::erase_if(points, [&record](const record::Point& point) {
+    return point.tag_count > record::kPointTagsMax ||
+           point.frame > record.frame_head().seal.sequence;
+  });
+  for (record::Point& point : points) {
+    const auto gone = [&](const record::PointTag& tag) {
+      return !is_still_there(record.since, tag.name, point.frame);
+    };
+    record::PointTag* end = std::remove_if(point.tags, point.tags + point.tag_count, gone);
+    point.tag_count = static_cast<uint32_t>(end - point.tags);
+  }
   return points;
 }
 
 std::vector<record::Event> Reader::events() {
   return read_ring<record::Event>(record::kAtEvents, record::kEventsMax);
-}
-
-std::vector<char> Reader::names() {
-  std::vector<char> names(record::kNamesBytes);
-  read_at(record::kAtNames, names.data(), names.size());
-  return names;
 }
 
 bool Reader::has_reply(uint64_t sequence, record::Reply* reply) {

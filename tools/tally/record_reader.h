@@ -46,14 +46,12 @@ class Reader {
   // process is about to write over it.
   bool read_before(Record* record);
 
-  // What was held when, oldest first: as far as the entries are whole. Names are in names().
+  // What was held when, oldest first, until `record`, which has the names of their tags: as far as
+  // the entries are whole. Tags whose names have given way to others are left out.
   enum class Ring { kRecent, kMinutes };
-  std::vector<record::Point> points(Ring ring);
-  // Likewise what happened at limits.
+  std::vector<record::Point> points(Ring ring, const Record& record);
+  // Likewise what happened at limits, at any time.
   std::vector<record::Event> events();
-
-  // All names that were written, of the tags of points and events; name_at() finds one.
-  std::vector<char> names();
 
   // The newest sampled heap profile that is whole, with its calls, modules and texts.
   Profile read_profile();
@@ -79,7 +77,9 @@ class Reader {
   // `words` holds the piece where it was found whole, and is at least as long.
   Found read_newest(const Pair& pair, std::vector<uint64_t>* words) const;
   bool read_one(const Pair& pair, int which, std::vector<uint64_t>* words) const;
-  void read_names(Record* record);
+  Found read_frame(Record* record) const;
+  bool read_names(Record* record) const;
+  Found read_profile(Profile* profile) const;
   void take_profile(const std::vector<uint64_t>& words, Profile* profile) const;
   template <class Row>
   std::vector<Row> read_rows(uint64_t offset, size_t count) const;

@@ -87,26 +87,16 @@ ordered_json tag_rows(const Record& record, StringTable& paths) {
           {"rows", rows}};
 }
 
-// Names that the points and the events have, as they have them.
-class Names {
- public:
-  Names(std::span<const char> names, StringTable& paths) : names_(names), paths_(paths) {}
-  ordered_json index_of(uint32_t offset) const {
-    const std::string_view path = name_at(names_, offset);
-    return path.empty() ? ordered_json(nullptr) : ordered_json(paths_.index_of(path));
-  }
-
- private:
-  std::span<const char> names_;
-  StringTable& paths_;
-};
+ordered_json index_or_null(std::string_view path, StringTable& paths) {
+  return path.empty() ? ordered_json(nullptr) : ordered_json(paths.index_of(path));
+}
 
 struct Band {
   size_t first;
   std::vector<uint32_t> live, footprint;  // KiB
 };
 
-ordered_json ring(std::span<const record::Point> points, const Names& names) {
+ordered_json ring(std::span<const record::Point> points, const Record& record, StringTable& paths) {
   ordered_json time = ordered_json::array(), rss = time, live = time, footprint = time;
   std::map<uint32_t, Band> bands;
   for (size_t i = 0; i < points.size(); ++i) {
@@ -126,7 +116,7 @@ ordered_json ring(std::span<const record::Point> points, const Names& names) {
   }
   ordered_json tags = ordered_json::array();
   for (const auto& [name, band] : bands) {
-    ordered_json tag = names.index_of(name);
+    ordered_json tag = index_or_null(record.name(name), paths);
     if (tag.is_null()) continue;
     tags.push_back(
         {{"tag", tag}, {"first", band.first}, {"live", band.live}, {"footprint", band.footprint}});
@@ -150,13 +140,13 @@ const char* kind_name(record::EventKind kind) {
   return nullptr;
 }
 
-ordered_json event_rows(std::span<const record::Event> events, const Names& names) {
+ordered_json event_rows(std::span<const record::Event> events, StringTable& paths) {
   ordered_json rows = ordered_json::array();
   for (const record::Event& event : events) {
     const char* kind = kind_name(event.kind);
     if (kind == nullptr) continue;  // of a newer library
-    rows.push_back({as_ms(event.time), kind, names.index_of(event.name), event.asked, event.held,
-                    limit(event.soft), limit(event.hard), event.left_out});
+    rows.push_back({as_ms(event.time), kind, index_or_null(text_of(event.tag), paths), event.asked,
+                    event.held, limit(event.soft), limit(event.hard), event.left_out});
   }
   return {{"columns", {"time", "kind", "tag", "asked", "held", "soft", "hard", "left_out"}},
           {"rows", rows}};
@@ -193,28 +183,27 @@ ordered_json fragmentation_object(const Record& record, StringTable& paths) {
 
 ordered_json report_data(Reader& reader, const Profile& profile, Symbols& symbols) {
   const Record record = reader.read();
-  const std::vector<record::Point> minutes = reader.points(Reader::Ring::kMinutes);
-  const std::vector<record::Point> recent = reader.points(Reader::Ring::kRecent);
+  const std::vector<record::Point> minutes = reader.points(Reader::Ring::kMinutes, record);
+  const std::vector<record::Point> recent = reader.points(Reader::Ring::kRecent, record);
   const std::vector<record::Event> events = reader.events();
-  const std::vector<char> written = reader.names();
   std::vector<record::Point> points = minutes;
   points.insert(points.end(), recent.begin(), recent.end());
   std::stable_sort(points.begin(), points.end(),
                    [](const auto& one, const auto& other) { return one.time < other.time; });
 
   StringTable paths;
-  const Names names(written, paths);
   ordered_json all;
   all["schema"] = 1;
   all["tally_version"] = std::string(text_of(record.head.tally_version));
   all["process"] = process_object(record);
-  all["findings"] = findings_list(findings_of({record, points, events, written, profile, symbols}));
+  all["findings"] = findings_list(findings_of({record, points, events, profile, symbols}));
   all["ledger"] = ledger_list(record.ledger());
   all["rounding"] = record.ledger().rounding;
   all["paths"] = nullptr;  // all that comes below adds to them
   all["tags"] = tag_rows(record, paths);
-  all["history"] = {{"recent", ring(recent, names)}, {"minutes", ring(minutes, names)}};
-  all["events"] = event_rows(events, names);
+  all["history"] = {{"recent", ring(recent, record, paths)},
+                    {"minutes", ring(minutes, record, paths)}};
+  all["events"] = event_rows(events, paths);
   all["fragmentation"] = fragmentation_object(record, paths);
   all["profile"] = report_profile(profile, symbols, paths);
   all["paths"] = paths.strings();
@@ -222,12 +211,12 @@ ordered_json report_data(Reader& reader, const Profile& profile, Symbols& symbol
 }
 
 ordered_json history_data(Reader& reader) {
-  const std::vector<record::Point> minutes = reader.points(Reader::Ring::kMinutes);
-  const std::vector<record::Point> recent = reader.points(Reader::Ring::kRecent);
-  const std::vector<char> written = reader.names();
+  const Record record = reader.read();
+  const std::vector<record::Point> minutes = reader.points(Reader::Ring::kMinutes, record);
+  const std::vector<record::Point> recent = reader.points(Reader::Ring::kRecent, record);
   StringTable paths;
-  const Names names(written, paths);
-  ordered_json history = {{"recent", ring(recent, names)}, {"minutes", ring(minutes, names)}};
+  ordered_json history = {{"recent", ring(recent, record, paths)},
+                          {"minutes", ring(minutes, record, paths)}};
   return {{"paths", paths.strings()}, {"history", std::move(history)}};
 }
 

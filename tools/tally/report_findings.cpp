@@ -87,7 +87,7 @@ void add_growing_tag(const ReportSource& source, Findings& all) {
   }
   if (most < kMiB || most < last.back().footprint / 50) return;
   all.push_back({Level::kWarn, "time",
-                 quoted(name_at(source.names, who)) + " grows: by " + format_bytes(most) +
+                 quoted(source.record.name(who)) + " grows: by " + format_bytes(most) +
                      " and more in the last " +
                      format_duration(between(last.back().time, before.back().time)) + "."});
 }

@@ -47,7 +47,6 @@ struct ReportSource {
   const Record& record;
   std::span<const record::Point> points;  // of the minutes, then the last ones; oldest first
   std::span<const record::Event> events;
-  std::span<const char> names;  // of both
   const Profile& profile;
   Symbols& symbols;
 };

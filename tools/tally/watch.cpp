@@ -34,7 +34,7 @@ void Watch::refresh() {
 }
 
 void Watch::read_rest() {
-  points_ = reader_.points(Reader::Ring::kRecent);
+  points_ = reader_.points(Reader::Ring::kRecent, now_);
   auto status = now_.is_live ? process_status(now_.head.pid) : std::nullopt;
   rss_ = status && status->rss != 0 ? status->rss : now_.ledger().rss;
 }

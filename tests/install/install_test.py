@@ -1,0 +1,133 @@
+"""What `cmake --install` leaves is of use, wherever it lies: install_test.py BUILD SOURCE VERSION [CASE...].
+
+Installed into a folder that is then moved, it is used as its readers would: by find_package, pkg-config, a plain
+compiler, with link time optimisation, and by FetchContent from the sources; and its programs are run."""
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BUILD, SOURCE, VERSION = sys.argv[1:4]
+HERE = os.path.dirname(os.path.abspath(__file__))
+CONSUMER = os.path.join(HERE, "consumer")
+# What of a program is Tally's, by the target that it is linked to.
+IS_TALLYS = {"tally": "new", "malloc": "malloc", "shared": "malloc", "api": "none"}
+
+
+def call(*command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    assert done.returncode == 0, f"{shlex.join(command)}\nended with {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+class Installed(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.room = tempfile.TemporaryDirectory()
+        first, cls.prefix = (os.path.join(cls.room.name, name) for name in ("first", "prefix"))
+        call("cmake", "--install", BUILD, "--prefix", first)
+        os.rename(first, cls.prefix)
+        found = subprocess.run(["find", cls.prefix, "-name", "libtally.so"], stdout=subprocess.PIPE, text=True)
+        cls.lib = os.path.dirname(found.stdout.strip())
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.room.cleanup()
+
+    def folder(self):
+        return tempfile.mkdtemp(dir=self.room.name)
+
+    def run_program(self, path, way):
+        self.assertTrue(os.path.exists(path), path)
+        environment = {"LD_LIBRARY_PATH": self.lib, "PATH": os.environ["PATH"]}
+        call(path, IS_TALLYS[way], VERSION, env=environment)
+        if way == "api":
+            call(path, "malloc", VERSION, env={**environment, "LD_PRELOAD": f"{self.lib}/libtally.so.1"})
+
+    def build_consumer(self, ways, *options):
+        build = self.folder()
+        call("cmake", "-S", CONSUMER, "-B", build, "-DCMAKE_BUILD_TYPE=Release", f"-DWAYS={';'.join(ways)}", *options)
+        call("cmake", "--build", build, "-j", "2")
+        for way in ways:
+            for language in "c", "cxx":
+                self.run_program(f"{build}/{language}_{way}", way)
+
+    def compile(self, arguments, way):
+        """By a plain compiler; what stands before the sources and what after them."""
+        before, after = arguments
+        for compiler, source in ("gcc", "program.c"), ("g++ -std=c++20", "program.cpp"):
+            program = os.path.join(self.folder(), "program")
+            call(*compiler.split(), "-O2", *before, os.path.join(CONSUMER, source), "-o", program, *after)
+            self.run_program(program, way)
+
+    def test_files(self):
+        found = {os.path.relpath(os.path.join(folder, name), self.prefix)
+                 for folder, _, names in os.walk(self.prefix) for name in names}
+        lib = os.path.relpath(self.lib, self.prefix)
+        headers = {f"include/tally/{name}" for name in os.listdir(f"{SOURCE}/include/tally")}
+        libraries = {f"{lib}/lib{name}.so{end}" for name in ("tally", "tally-hardened")
+                     for end in ("", ".1", f".{VERSION}")}
+        libraries |= {f"{lib}/lib{name}.a" for name in ("tally", "tally_malloc", "tally_api")}
+        configuration = {f"{lib}/cmake/tally/{name}.cmake"
+                         for name in ("tally-config", "tally-config-release", "tally-config-version")}
+        configuration |= {f"{lib}/pkgconfig/{name}.pc" for name in ("tally", "tally-static")}
+        programs = {"bin/tally", "bin/tally-dump"}
+        pages = {name for name in found if re.fullmatch(r"share/man/man1/tally(-[a-z]+)?\.1", name)}
+        self.assertGreater(len(pages), 10)
+        self.assertEqual(found, headers | libraries | configuration | programs | pages | {"share/doc/tally/LICENSE"})
+
+    def test_find_package(self):
+        self.build_consumer(["tally", "malloc", "shared", "api"], f"-DCMAKE_PREFIX_PATH={self.prefix}")
+
+    def test_link_time_optimisation(self):
+        self.build_consumer(["tally", "malloc"], f"-DCMAKE_PREFIX_PATH={self.prefix}", "-DLTO=ON")
+
+    def test_fetch_content(self):
+        self.build_consumer(["malloc"], f"-DFETCH={SOURCE}")
+
+    def test_another_major_version_is_not_taken(self):
+        done = subprocess.run(["cmake", "--find-package", "-DNAME=tally", "-DCOMPILER_ID=GNU", "-DLANGUAGE=C",
+                               "-DMODE=EXIST", f"-DCMAKE_PREFIX_PATH={self.prefix}"], stdout=subprocess.PIPE, text=True,
+                              cwd=self.folder())
+        self.assertEqual(done.stdout, "tally found.\n")
+        build = self.folder()
+        with open(f"{build}/CMakeLists.txt", "w") as file:
+            file.write("cmake_minimum_required(VERSION 3.21)\nproject(next LANGUAGES C)\nfind_package(tally 2.0)\n"
+                       "message(STATUS \"found: ${tally_FOUND}, considered: ${tally_CONSIDERED_VERSIONS}\")\n")
+        self.assertIn(f"found: 0, considered: {VERSION}",
+                      call("cmake", "-S", build, "-B", f"{build}/build", f"-DCMAKE_PREFIX_PATH={self.prefix}"))
+
+    def test_pkg_config(self):
+        def of(name):
+            environment = {**os.environ, "PKG_CONFIG_PATH": f"{self.lib}/pkgconfig"}
+            self.assertEqual(call("pkg-config", "--modversion", name, env=environment).strip(), VERSION)
+            return [call("pkg-config", option, name, env=environment).split() for option in ("--cflags", "--libs")]
+        self.compile(of("tally"), "shared")
+        self.compile(of("tally-static"), "malloc")
+
+    def test_plain_compiler(self):
+        headers = [f"-I{self.prefix}/include"]
+        self.compile((headers, [f"-L{self.lib}", "-ltally"]), "shared")
+        self.compile((headers, [f"{self.lib}/libtally_malloc.a", "-Wl,-u,malloc"]), "malloc")
+        self.compile((headers, [f"{self.lib}/libtally.a"]), "tally")
+        self.compile((headers, [f"-L{self.lib}", "-ltally_api"]), "api")
+        # Whose allocator comes first has it, whoever else brings the API.
+        self.compile((headers, [f"{self.lib}/libtally_malloc.a", "-Wl,-u,malloc", f"-L{self.lib}", "-ltally_api"]),
+                     "malloc")
+
+    def test_programs(self):
+        environment = {"PATH": f"{self.prefix}/bin:{os.environ['PATH']}"}
+        said = call("tally", "run", "--hardened", "sh", "-c", "echo $LD_PRELOAD; grep -c hardened /proc/self/maps",
+                    env=environment)
+        self.assertRegex(said, rf"^{re.escape(self.lib)}/libtally-hardened\.so\.1\n[1-9]\d*\n")
+        self.assertEqual(call("tally", "--version", env=environment).split()[-1], VERSION)
+        report = os.path.join(self.folder(), "report.json")
+        call("tally", "run", "--report", report, "true", env=environment)
+        self.assertIn("/tally", call("tally-dump", report, env=environment))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[4:]], verbosity=2)
