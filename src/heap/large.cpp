@@ -189,14 +189,11 @@ void* resize_large(Slab* slab, size_t n) {
     unsigned slots = slots_for(bytes);
     bool zeroed;
     const unsigned had = slab->slots;
-    if (slots < had) shrink_run(slab, slots);
     ok = slots <= had || grow_run(slab, slots, &zeroed);
-    if constexpr (kHardened) {
-      if (ok && !reopen_run(slab, old_bytes, bytes)) {
-        if (slots > had) shrink_run(slab, had);
-        ok = false;
-      }
-    }
+    if constexpr (kHardened) ok = ok && reopen_run(slab, old_bytes, bytes);
+    // Last, as what is another's from then on must not be closed by us.
+    const unsigned kept = ok ? slots : had;
+    if (slab->slots > kept) shrink_run(slab, kept);
   }
   if (!ok) {
     if (bytes > old_bytes) tag->unreserve(bytes - old_bytes);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -151,6 +152,27 @@ TEST(Hardened, TrimGivesBackThePagesBetweenBlocksThatStay) {
     free(blocks[i]);
   }
   for (char* block : pages(kCount)) free(block);
+}
+
+// Blocks that get shorter in place, beside threads that take what they leave.
+TEST(Hardened, WhatShrinksClosesNothingThatIsAnothers) {
+  constexpr size_t kLong = 900 * 1024, kShort = 70 * 1024;
+  auto work = [] {
+    for (int i = 0; i < 3000; ++i) {
+      auto* block = static_cast<char*>(malloc(kLong));
+      block[0] = 1;
+      block = static_cast<char*>(realloc(block, kShort));
+      auto* other = static_cast<char*>(malloc(kShort));
+      for (size_t at = 0; at < kShort; at += kPage) other[at] = block[0];
+      std::this_thread::yield();
+      for (size_t at = 0; at < kShort; at += kPage) EXPECT_EQ(other[at], 1);
+      free(other);
+      free(block);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) threads.emplace_back(work);
+  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace
