@@ -288,8 +288,8 @@ void set_preload(const Arguments& arguments, const std::string& program) {
   std::string preload;
   if (!has_tally_inside(program)) {
     preload = arguments.library.empty() ? variable("TALLY_LIBRARY") : arguments.library;
-    preload = arguments.hardened ? find_tally_library("", kHardenedLibrary)
-                                 : find_tally_library(preload);
+    preload =
+        arguments.hardened ? find_tally_library("", kHardenedLibrary) : find_tally_library(preload);
   }
   unsetenv("TALLY_LIBRARY");  // is this program's, and no option of the library
   const std::string already = variable("LD_PRELOAD");
