@@ -233,52 +233,57 @@ int tally_arena_stats(const tally_arena*, tally_arena_stats_t*) { return fail(EN
 
 // ---- The functions.
 
-// FORWARD(name, (parameters), (arguments))
-#define FORWARD(name, parameters, arguments)                                                \
+// TALLY_FORWARD(name, (parameters), (arguments))
+#define TALLY_FORWARD(name, parameters, arguments)                                          \
   extern "C" __attribute__((weak)) auto name parameters->decltype(absent::name arguments) { \
     static constinit Target<decltype(absent::name)> target(#name, ::name, absent::name);    \
     return target.get() arguments;                                                          \
   }
 
-FORWARD(tally_version, (), ())
-FORWARD(tally_tag_create, (const char* path), (path))
-FORWARD(tally_tag_find, (const char* path), (path))
-FORWARD(tally_tag_retire, (tally_tag tag), (tag))
-FORWARD(tally_tag_name, (tally_tag tag, char* buf, size_t n), (tag, buf, n))
-FORWARD(tally_tag_push, (tally_tag tag), (tag))
-FORWARD(tally_tag_pop, (), ())
-FORWARD(tally_tag_current, (), ())
-FORWARD(tally_tag_of, (const void* p), (p))
-FORWARD(tally_malloc, (tally_tag tag, size_t size), (tag, size))
-FORWARD(tally_calloc, (tally_tag tag, size_t count, size_t size), (tag, count, size))
-FORWARD(tally_aligned_alloc, (tally_tag tag, size_t alignment, size_t size), (tag, alignment, size))
-FORWARD(tally_realloc, (tally_tag tag, void* p, size_t size), (tag, p, size))
-FORWARD(tally_free, (void* p), (p))
-FORWARD(tally_usable_size, (const void* p), (p))
-FORWARD(tally_trim, (), ())
-FORWARD(tally_limit_set, (tally_tag tag, uint64_t soft, uint64_t hard, tally_policy policy),
-        (tag, soft, hard, policy))
-FORWARD(tally_limit_get, (tally_tag tag, uint64_t* soft, uint64_t* hard, tally_policy* policy),
-        (tag, soft, hard, policy))
-FORWARD(tally_pressure, (tally_tag tag), (tag))
-FORWARD(tally_on_pressure,
-        (tally_tag tag, tally_pressure_fn fn, void* arg, const tally_pressure_options* options),
-        (tag, fn, arg, options))
-FORWARD(tally_off_pressure, (tally_tag tag, tally_pressure_fn fn, void* arg), (tag, fn, arg))
-FORWARD(tally_charge, (tally_tag tag, size_t bytes), (tag, bytes))
-FORWARD(tally_uncharge, (tally_tag tag, size_t bytes), (tag, bytes))
-FORWARD(tally_stats, (tally_tag tag, tally_stats_t* stats), (tag, stats))
-FORWARD(tally_snapshot, (), ())
-FORWARD(tally_snapshot_free, (tally_snapshot_t * snapshot), (snapshot))
-FORWARD(tally_snapshot_json, (char* buf, size_t n), (buf, n))
-FORWARD(tally_snapshot_text, (char* buf, size_t n), (buf, n))
-FORWARD(tally_snapshot_json_fd, (int fd), (fd))
-FORWARD(tally_snapshot_text_fd, (int fd), (fd))
-FORWARD(tally_arena_create, (tally_tag tag, const tally_arena_options* options), (tag, options))
-FORWARD(tally_arena_destroy, (tally_arena * arena), (arena))
-FORWARD(tally_arena_alloc_slow, (tally_arena * arena, size_t size, size_t alignment),
-        (arena, size, alignment))
-FORWARD(tally_arena_mark, (tally_arena * arena), (arena))
-FORWARD(tally_arena_rewind, (tally_arena * arena, tally_mark mark), (arena, mark))
-FORWARD(tally_arena_reset, (tally_arena * arena), (arena))
-FORWARD(tally_arena_stats, (const tally_arena* arena, tally_arena_stats_t* stats), (arena, stats))
+TALLY_FORWARD(tally_version, (), ())
+TALLY_FORWARD(tally_tag_create, (const char* path), (path))
+TALLY_FORWARD(tally_tag_find, (const char* path), (path))
+TALLY_FORWARD(tally_tag_retire, (tally_tag tag), (tag))
+TALLY_FORWARD(tally_tag_name, (tally_tag tag, char* buf, size_t n), (tag, buf, n))
+TALLY_FORWARD(tally_tag_push, (tally_tag tag), (tag))
+TALLY_FORWARD(tally_tag_pop, (), ())
+TALLY_FORWARD(tally_tag_current, (), ())
+TALLY_FORWARD(tally_tag_of, (const void* p), (p))
+TALLY_FORWARD(tally_malloc, (tally_tag tag, size_t size), (tag, size))
+TALLY_FORWARD(tally_calloc, (tally_tag tag, size_t count, size_t size), (tag, count, size))
+TALLY_FORWARD(tally_aligned_alloc, (tally_tag tag, size_t alignment, size_t size),
+              (tag, alignment, size))
+TALLY_FORWARD(tally_realloc, (tally_tag tag, void* p, size_t size), (tag, p, size))
+TALLY_FORWARD(tally_free, (void* p), (p))
+TALLY_FORWARD(tally_usable_size, (const void* p), (p))
+TALLY_FORWARD(tally_trim, (), ())
+TALLY_FORWARD(tally_limit_set, (tally_tag tag, uint64_t soft, uint64_t hard, tally_policy policy),
+              (tag, soft, hard, policy))
+TALLY_FORWARD(tally_limit_get,
+              (tally_tag tag, uint64_t* soft, uint64_t* hard, tally_policy* policy),
+              (tag, soft, hard, policy))
+TALLY_FORWARD(tally_pressure, (tally_tag tag), (tag))
+TALLY_FORWARD(tally_on_pressure,
+              (tally_tag tag, tally_pressure_fn fn, void* arg,
+               const tally_pressure_options* options),
+              (tag, fn, arg, options))
+TALLY_FORWARD(tally_off_pressure, (tally_tag tag, tally_pressure_fn fn, void* arg), (tag, fn, arg))
+TALLY_FORWARD(tally_charge, (tally_tag tag, size_t bytes), (tag, bytes))
+TALLY_FORWARD(tally_uncharge, (tally_tag tag, size_t bytes), (tag, bytes))
+TALLY_FORWARD(tally_stats, (tally_tag tag, tally_stats_t* stats), (tag, stats))
+TALLY_FORWARD(tally_snapshot, (), ())
+TALLY_FORWARD(tally_snapshot_free, (tally_snapshot_t * snapshot), (snapshot))
+TALLY_FORWARD(tally_snapshot_json, (char* buf, size_t n), (buf, n))
+TALLY_FORWARD(tally_snapshot_text, (char* buf, size_t n), (buf, n))
+TALLY_FORWARD(tally_snapshot_json_fd, (int fd), (fd))
+TALLY_FORWARD(tally_snapshot_text_fd, (int fd), (fd))
+TALLY_FORWARD(tally_arena_create, (tally_tag tag, const tally_arena_options* options),
+              (tag, options))
+TALLY_FORWARD(tally_arena_destroy, (tally_arena * arena), (arena))
+TALLY_FORWARD(tally_arena_alloc_slow, (tally_arena * arena, size_t size, size_t alignment),
+              (arena, size, alignment))
+TALLY_FORWARD(tally_arena_mark, (tally_arena * arena), (arena))
+TALLY_FORWARD(tally_arena_rewind, (tally_arena * arena, tally_mark mark), (arena, mark))
+TALLY_FORWARD(tally_arena_reset, (tally_arena * arena), (arena))
+TALLY_FORWARD(tally_arena_stats, (const tally_arena* arena, tally_arena_stats_t* stats),
+              (arena, stats))

@@ -308,7 +308,7 @@ class Process(DoctorTest):
         self.assertEqual(lines[0][:2], ("ok", "process"))
         self.assertRegex(lines[0][2], r"^python[0-9.]*, of \w+, resident [0-9.]+ [KM]iB$")
         self.assertEqual(lines[1:5],
-                         [("ok", "library", LIBRARY), ("ok", "malloc", "is Tally's"),
+                         [("ok", "library", os.path.realpath(LIBRARY)), ("ok", "malloc", "is Tally's"),
                           ("ok", "options", "TALLY_PURGE_MS=5 TALLY_THP=never"),
                           ("note", "record", "there is none: `tally run` and TALLY_RECORD=1 make one")])
         self.assertEqual([about for _, about, _ in lines[5:]], ["cgroup", "huge pages"])

@@ -49,7 +49,8 @@ class Help(HelpTest):
 
 class ManPages(HelpTest):
     def test_there_is_one_of_each(self):
-        self.assertEqual(sorted(os.listdir(PAGES)), sorted(["tally.1", *(f"tally-{name}.1" for name in self.commands())]))
+        self.assertEqual(sorted(os.listdir(PAGES)),
+                         sorted(["tally.1", "tally-dump.1", *(f"tally-{name}.1" for name in self.commands())]))
 
     def shown(self, name):
         done = subprocess.run(["man", "-l", "--warnings", "-E", "UTF-8", os.path.join(PAGES, name)], capture_output=True,
