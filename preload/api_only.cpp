@@ -19,30 +19,43 @@
 
 namespace {
 
-// The function of a libtally.so in the process. The program's own exports may come first in the
-// search: that is this file's.
-void* next_of(const char* name, void* own) {
-  void* found = dlsym(RTLD_DEFAULT, name);
-  return found == own ? dlsym(RTLD_NEXT, name) : found;
+// What only the library defines, and programs with Tally inside; these export it for this
+// reference.
+extern "C" __attribute__((weak)) const char tally_api_anchor;
+
+// Where Tally's functions are looked up: in the object that has them, as another copy of this file
+// may come before it. nullptr: there is none.
+void* open_library() {
+  const void* anchor = &tally_api_anchor;
+  if (anchor == nullptr) anchor = dlsym(RTLD_DEFAULT, "tally_api_anchor");
+  Dl_info where;
+  void* library = nullptr;
+  if (anchor != nullptr && dladdr(anchor, &where) != 0) {
+    library = dlopen(where.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+    if (library == nullptr) library = dlopen(nullptr, RTLD_LAZY);  // it is the program itself
+  }
+  dlerror();  // what was not found is nobody's business
+  return library;
 }
 
 // Decided once for all of the functions: blocks and arenas of one kind are unknown to the other.
-std::atomic<int> g_is_here{-1};
+std::atomic<void*> g_library{nullptr};
+char g_none;
 
-bool is_here() {
-  int is = g_is_here.load(std::memory_order_relaxed);
-  if (is < 0) {
-    is = next_of("tally_version", reinterpret_cast<void*>(tally_version)) != nullptr;
-    g_is_here.store(is, std::memory_order_relaxed);
+void* find_in_library(const char* name) {
+  void* library = g_library.load(std::memory_order_acquire);
+  if (library == nullptr) {
+    library = open_library();
+    if (library == nullptr) library = &g_none;
+    g_library.store(library, std::memory_order_release);
   }
-  return is != 0;
+  return library == &g_none ? nullptr : dlsym(library, name);
 }
 
 template <class Function>
 class Target {
  public:
-  constexpr Target(const char* name, Function* own, Function* absent)
-      : name_(name), own_(own), absent_(absent) {}
+  constexpr Target(const char* name, Function* absent) : name_(name), absent_(absent) {}
   Function* get() {
     Function* found = found_.load(std::memory_order_relaxed);
     return __builtin_expect(found != nullptr, 1) ? found : find();
@@ -51,7 +64,7 @@ class Target {
  private:
   __attribute__((noinline, cold)) Function* find() {
     const int error = errno;
-    void* there = is_here() ? next_of(name_, reinterpret_cast<void*>(own_)) : nullptr;
+    void* there = find_in_library(name_);
     Function* found = there != nullptr ? reinterpret_cast<Function*>(there) : absent_;
     found_.store(found, std::memory_order_relaxed);
     errno = error;
@@ -59,7 +72,6 @@ class Target {
   }
 
   const char* name_;
-  Function* own_;
   Function* absent_;
   std::atomic<Function*> found_{nullptr};
 };
@@ -236,7 +248,7 @@ int tally_arena_stats(const tally_arena*, tally_arena_stats_t*) { return fail(EN
 // TALLY_FORWARD(name, (parameters), (arguments))
 #define TALLY_FORWARD(name, parameters, arguments)                                          \
   extern "C" __attribute__((weak)) auto name parameters->decltype(absent::name arguments) { \
-    static constinit Target<decltype(absent::name)> target(#name, ::name, absent::name);    \
+    static constinit Target<decltype(absent::name)> target(#name, absent::name);            \
     return target.get() arguments;                                                          \
   }
 

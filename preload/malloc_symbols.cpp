@@ -1,6 +1,7 @@
 // The malloc family's C names, a line each. The rules are in src/api; what is made of these alone
 // is in malloc_combined.cpp.
 #include "api/malloc_api.h"
+#include "api_anchor.h"
 
 #define TALLY_EXPORT __attribute__((visibility("default"), used))
 

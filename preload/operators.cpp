@@ -12,6 +12,7 @@
 #include <new>
 
 #include "api/malloc_api.h"
+#include "api_anchor.h"
 #include "cxx_runtime.h"
 #include "heap/callers.h"
 

@@ -39,6 +39,13 @@ core::Arena* arena_of(tally_arena* arena) { return static_cast<core::Arena*>(are
 
 extern "C" {
 
+// Of all that defines these functions, Tally alone has it. The malloc family and the operators name
+// it (preload/api_anchor.h), so that who takes those out of an archive takes these functions too;
+// libtally_api.a finds the library by it; and a library sees by it that another one is before it.
+TALLY_API extern const char tally_api_anchor;
+const char tally_api_anchor = 0;
+__attribute__((visibility("hidden"), alias("tally_api_anchor"))) extern const char tally_own_anchor;
+
 const char* tally_version() {
   return TALLY_STRING(TALLY_VERSION_MAJOR) "." TALLY_STRING(TALLY_VERSION_MINOR) "." TALLY_STRING(
       TALLY_VERSION_PATCH);

@@ -48,7 +48,7 @@ constinit std::atomic<size_t> g_delay_from{kDelayedLeast};
 
 // Hardened, blocks are opened as they are used.
 bool open_delayed(const Slab* slab, size_t bytes) {
-  return kHardened || os::allow(slab->start, bytes);
+  return kHardened || os::renew(slab->start, bytes);
 }
 
 // The block at this place leaves it for `next`, or nothing. Returns its bytes, unless it is for the

@@ -36,14 +36,6 @@ bool is_one(const Block* block, unsigned c, const Slab* slab) {
          what.size_class == c && where->is_block(block);
 }
 
-// Of a pointer on a list of the slab's, to where none of its blocks starts: it was freed, so that a
-// block follows, and is not what is left of a link that was written to.
-bool was_freed(const Block* p, const Slab* slab) {
-  const uintptr_t end = address(slab->start) + slab->slots * kSlotBytes;
-  if (address_map.find(p) != slab || address(p) + sizeof(Block) > end) return false;
-  return p->next() == nullptr || is_one(p->next(), slab->what().size_class, slab);
-}
-
 // The block of a ring that the list comes to first: it was put on the list again.
 const Block* entry_of_ring(const Block* first, const Block* of_ring) {
   const Block* ahead = first;
@@ -57,6 +49,14 @@ const Block* entry_of_ring(const Block* first, const Block* of_ring) {
     ahead = ahead->next();
   }
   return first;
+}
+
+// Those before the entry, and those of the ring.
+uint64_t blocks_of_ring(const Block* first, const Block* entry) {
+  uint64_t count = 1;
+  for (const Block* block = first; block != entry; block = block->next()) ++count;
+  for (const Block* block = entry->next(); block != entry; block = block->next()) ++count;
+  return count;
 }
 
 // Where two lists that end in the same block come together.
@@ -83,11 +83,12 @@ class LastLook {
   void look_at(Heap* heap) {
     for (unsigned c = 0; c < kClasses; ++c) {
       Heap::Class& of = heap->classes[c];
+      Heap::Store& store = heap->store[c];
       const Walk walk = walk_list(of.list, c, nullptr);
-      const uint64_t in_hand = of.handed.get() - of.allocs.get();
-      const bool is_short = of.list != nullptr && walk.is_whole && walk.seen + kUnderWay < in_hand;
-      if (!report_tail(of.list, walk, c)) report(of.list, walk, nullptr, is_short);
-      report(heap->store[c].returns, walk_list(heap->store[c].returns, c, nullptr), nullptr, false);
+      if (!report_tail(of.list, walk, c)) {
+        report(of.list, walk, of.list == nullptr ? 0 : of.handed.get() - of.allocs.get());
+      }
+      report(store.returns, walk_list(store.returns, c, nullptr), store.returns_count.get());
     }
   }
   void look_at_slabs() {
@@ -96,9 +97,13 @@ class LastLook {
       if (!spend(kStepsOfChunk)) return;
       for (const Slab& slab : chunk->slabs) {
         if (slab.owner.load(std::memory_order_relaxed) != thread_) continue;
-        const Walk walk = walk_list(slab.free, slab.what().size_class, &slab);
-        const bool is_short = walk.is_whole && walk.seen + kUnderWay < slab.free_count();
-        report(slab.free, walk, &slab, is_short);
+        const unsigned c = slab.what().size_class;
+        const Walk walk = walk_list(slab.free, c, &slab);
+        if (was_freed(walk, c, &slab)) {
+          misuse_interior(Use::kFree, walk.wrong, &slab, kSeen);
+        } else {
+          report(slab.free, walk, slab.free_count());
+        }
       }
     }
   }
@@ -133,18 +138,34 @@ class LastLook {
     return walk;
   }
 
-  static void report(const Block* first, const Walk& walk, const Slab* slab, bool is_short) {
+  // Whether what ends the slab's list, where no block starts, was freed: then it was counted as one
+  // that is free, as all behind it are. Else a link was written to.
+  bool was_freed(const Walk& walk, unsigned c, const Slab* slab) {
+    const Block* p = walk.wrong;
+    const uintptr_t end = address(slab->start) + slab->slots * kSlotBytes;
+    if (p == nullptr || address_map.find(p) != slab || address(p) + sizeof(Block) > end) {
+      return false;
+    }
+    const Walk behind = walk_list(p->next(), c, slab);
+    return behind.is_whole && walk.seen + 1 + behind.seen == slab->free_count();
+  }
+
+  // Of a list of which so many blocks are counted. What was freed twice was counted twice, which
+  // tells it from what was written to.
+  static void report(const Block* first, const Walk& walk, uint64_t count) {
+    if (walk.last == nullptr) return;
     if (walk.is_ring) {
       const Block* twice = entry_of_ring(first, walk.last);
-      return misuse_double_free(twice, address_map.find(twice), kSeen);
-    }
-    if (walk.wrong != nullptr && slab != nullptr && was_freed(walk.wrong, slab)) {
-      return misuse_interior(Use::kFree, walk.wrong, slab, kSeen);
+      if (blocks_of_ring(first, twice) < count) {
+        return misuse_double_free(twice, address_map.find(twice), kSeen);
+      }
     }
     // Written to after it was freed, or by who ran off the end of a block before: the program may
     // be as it ever was, and libc would let it end. It is for who asked.
-    if (!options.check || walk.last == nullptr || (walk.wrong == nullptr && !is_short)) return;
-    misuse_links(walk.last, address_map.find(walk.last), kSeen);
+    const bool is_short = walk.is_whole && walk.seen + kUnderWay < count;
+    if (options.check && (walk.is_ring || walk.wrong != nullptr || is_short)) {
+      misuse_links(walk.last, address_map.find(walk.last), kSeen);
+    }
   }
 
   // A block that is in the heap's hand, and is freed again, goes on its slab's list too: what it

@@ -296,6 +296,14 @@ bool use_again(Heap* heap, unsigned c, Slab* slab) {
   return true;
 }
 
+// What is counted as free and not on the list, after a mistake that was reported, is used for good:
+// nobody is to look for it again. Where all is well there is none. Always false.
+bool lose_free(Slab* slab) {
+  slab->level.set(slab->level.out() + slab->free_count(), 0);
+  slab->free = nullptr;
+  return false;
+}
+
 // Hardened: as it is to be long before memory is used again, so many of the blocks stay that were
 // freed last, by chance. Where memory is short, none.
 uint32_t count_to_stay(const Slab* slab) {
@@ -350,11 +358,11 @@ bool hand_free(Heap* heap, unsigned c, Slab* slab) {
       carve(heap, slab, last);
     }
   }
-  if (slab->free == nullptr) return false;
+  if (slab->free == nullptr) return lose_free(slab);
   uint32_t part = slab->free_count();
   stay = static_cast<uint32_t>(min_of(stay, part / 2));
   Block* list = cut_out(heap, c, slab, stay, &part);
-  if (list == nullptr) return false;
+  if (list == nullptr) return lose_free(slab);
   uint32_t out = slab->level.out() + part;
   slab->level.set(out, next_event(slab, out));
   note_use(slab);
@@ -421,10 +429,7 @@ Block* look_at_free(Slab* slab, uint32_t little) {
     misuse_double_free(twice, slab);
     last = nullptr;
   }
-  if (last == nullptr) {
-    slab->free = nullptr;
-    slab->level.set(slab->level.out() + count, 0);
-  }
+  if (last == nullptr) lose_free(slab);
   return last;
 }
 

@@ -91,7 +91,10 @@ constexpr unsigned kOpenAtFirst = 4;
 
 void close_most(Chunk* chunk) {
   chunk->open_slots = kSlotsPerChunk;
-  if (kHardened || !chunk->from->by_pages() || all_chunks.load(std::memory_order_relaxed)) return;
+  if (kHardened || !chunk->from->by_pages() || wants_huge_pages() ||
+      all_chunks.load(std::memory_order_relaxed) != nullptr) {
+    return;
+  }
   constexpr size_t kClosed = (kSlotsPerChunk - kOpenAtFirst) * kSlotBytes;
   if (os::protect(chunk->slot_start(kOpenAtFirst), kClosed)) chunk->open_slots = kOpenAtFirst;
 }
@@ -101,7 +104,7 @@ bool open_to(Chunk* chunk, unsigned slots) {
   const unsigned open = chunk->open_slots;
   if (slots <= open) return true;
   const unsigned to = min_of(max_of(slots, 2 * open), kSlotsPerChunk);
-  if (!os::allow(chunk->slot_start(open), (to - open) * kSlotBytes)) return false;
+  if (!os::renew(chunk->slot_start(open), (to - open) * kSlotBytes)) return false;
   chunk->open_slots = to;
   return true;
 }

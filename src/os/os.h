@@ -33,6 +33,9 @@ bool protect(void* p, size_t bytes);
 // What was forbidden or protected may be accessed, and reads as zero, or as it was. False: the
 // system refused, both to protect it otherwise and to map it anew.
 bool allow(void* p, size_t bytes);
+// Likewise of what holds nothing, and reads as zero then. As memory is had: a sandbox that kills a
+// program for another call lets it do this.
+bool renew(void* p, size_t bytes);
 // Asks for huge pages in a range, or for none from now on. A hint: errors do not matter.
 void prefer_huge_pages(void* p, size_t bytes, bool yes);
 // Makes the mapping at p longer or shorter, its content kept, new bytes zero. It moves only if it

@@ -149,14 +149,22 @@ bool protect(void* p, size_t bytes) {
   return !failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), PROT_NONE));
 }
 
-bool allow(void* p, size_t bytes) {
-  if (!failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), kReadWrite))) {
-    return true;
-  }
-  // A sandbox may refuse that, and let mmap forbid it before.
+namespace {
+
+bool map_again(void* p, size_t bytes) {
   return !failed(system_call(__NR_mmap, as_long(p), static_cast<long>(bytes), kReadWrite,
                              kPrivate | MAP_FIXED, -1, 0));
 }
+bool permit(void* p, size_t bytes) {
+  return !failed(system_call(__NR_mprotect, as_long(p), static_cast<long>(bytes), kReadWrite));
+}
+
+}  // namespace
+
+// A sandbox may refuse mprotect, and let mmap forbid it before.
+bool allow(void* p, size_t bytes) { return permit(p, bytes) || map_again(p, bytes); }
+
+bool renew(void* p, size_t bytes) { return map_again(p, bytes) || permit(p, bytes); }
 
 void prefer_huge_pages(void* p, size_t bytes, bool yes) {
   system_call(__NR_madvise, as_long(p), static_cast<long>(bytes),

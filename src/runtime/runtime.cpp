@@ -168,9 +168,22 @@ void guard_samples() {
            "no sample is guarded, as the system refuses the addresses for that");
 }
 
+// Two in one process, as the hardened one before a program that is linked to the other: all calls
+// go to the first, and the other has nothing to tell.
+extern "C" {
+__attribute__((visibility("default"))) extern const char tally_api_anchor;  // of the first
+__attribute__((visibility("hidden"))) extern const char tally_own_anchor;   // api/tally_api.cpp
+}
+bool is_shadowed() {
+  const char* first = &tally_api_anchor;
+  asm("" : "+r"(first));  // compilers know that two names are two objects
+  return first != &tally_own_anchor;
+}
+
 // 101 is the first priority that is not the implementation's: options hold before other
 // constructors run.
 __attribute__((constructor(101))) void on_load() {
+  if (is_shadowed()) return;
   g_process = os::process_id();
   have_options(true);
   if (options.tag_by != TagBy::kNone) tls.heap = &empty_heap;  // what is at hand may be the root's
@@ -192,6 +205,7 @@ void take_last_look() {
 }
 
 __attribute__((destructor(101))) void on_unload() {
+  if (is_shadowed()) return;
   report_at_exit();
   take_last_look();  // which may end it
   end_record();

@@ -110,9 +110,41 @@ class Installed(unittest.TestCase):
         self.compile((headers, [f"{self.lib}/libtally_malloc.a", "-Wl,-u,malloc"]), "malloc")
         self.compile((headers, [f"{self.lib}/libtally.a"]), "tally")
         self.compile((headers, [f"-L{self.lib}", "-ltally_api"]), "api")
-        # Whose allocator comes first has it, whoever else brings the API.
-        self.compile((headers, [f"{self.lib}/libtally_malloc.a", "-Wl,-u,malloc", f"-L{self.lib}", "-ltally_api"]),
-                     "malloc")
+        # Who has the allocator has its API, whoever else brings one.
+        for order in (1, -1):
+            self.compile((headers, ["-Wl,-u,malloc", *[f"{self.lib}/libtally_{name}.a" for name in ("malloc", "api")][::order]]),
+                         "malloc")
+
+    def test_hardened_before_a_program_that_is_linked_to_the_other(self):
+        program = os.path.join(self.folder(), "program")
+        call("gcc", f"-I{self.prefix}/include", os.path.join(CONSUMER, "program.c"), "-o", program, f"-L{self.lib}", "-ltally")
+        report = os.path.join(self.folder(), "report.json")
+        said = call(program, "malloc", VERSION, env={
+            "LD_LIBRARY_PATH": self.lib, "LD_PRELOAD": f"{self.lib}/libtally-hardened.so.1", "TALLY_REPORT": report,
+            "TALLY_RECORD": "1"})
+        self.assertEqual(said, "")
+        with open(report) as file:
+            self.assertIn('"/consumer"', file.read())
+
+    def test_two_libraries_that_have_the_api_alone(self):
+        """Each of them, and the program, with a copy of its own, bound to that by the linker."""
+        folder = self.folder()
+        with open(f"{folder}/lib.c", "w") as file:
+            file.write('#include <tally/tally.h>\ntally_tag NAME(void) { return tally_tag_create("of/a/library"); }\n')
+        with open(f"{folder}/main.c", "w") as file:
+            file.write('#include <tally/tally.h>\ntally_tag fa(void);\ntally_tag fb(void);\nint main(void) {\n'
+                       '  const tally_tag is = tally_tag_create("of/a/library");\n'
+                       '  return fa() != is || fb() != is || (is != TALLY_TAG_ROOT) != (tally_version()[0] != 0);\n}\n')
+        for binding in "-Wl,-Bsymbolic", "-Wl,-Bsymbolic-functions", "-Wl,-z,now":
+            for name in "fa", "fb":
+                call("gcc", "-shared", "-fPIC", f"-I{self.prefix}/include", f"-DNAME={name}", f"{folder}/lib.c", "-o",
+                     f"{folder}/lib{name}.so", f"{self.lib}/libtally_api.a", binding)
+            for inside in [f"{self.lib}/libtally_api.a"], [f"{self.lib}/libtally_malloc.a", "-Wl,-u,malloc"], []:
+                call("gcc", f"-I{self.prefix}/include", f"{folder}/main.c", "-o", f"{folder}/main", *inside,
+                     f"-L{folder}", "-lfa", "-lfb", f"-Wl,-rpath,{folder}")
+                call("timeout", "20", f"{folder}/main")
+                call("timeout", "20", f"{folder}/main", env={"PATH": os.environ["PATH"],
+                                                             "LD_PRELOAD": f"{self.lib}/libtally.so.1"})
 
     def test_programs(self):
         environment = {"PATH": f"{self.prefix}/bin:{os.environ['PATH']}"}
