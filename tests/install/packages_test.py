@@ -15,6 +15,7 @@ KNOWN = ["bogus-mail-host"]
 
 # Runs in the new system.
 USE = r"""
+echo here is a new system
 set -eu
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 # What has to do with Tally, but for what apt keeps.
@@ -63,9 +64,14 @@ def main():
             os.rename(package, f"{room}/packages/{os.path.basename(package)}")
         with open(f"{room}/use", "w") as file:
             file.write(USE)
-        said = call("mmdebstrap", "--quiet", "--variant=apt", f"--customize-hook=copy-in {room}/packages {room}/use /",
-                    '--customize-hook=chroot "$1" sh /use >&2', "--format=null", "bookworm", "/dev/null")
-        assert "\nused and purged\n" in said, said
+        done = subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=apt", f"--customize-hook=copy-in {room}/packages {room}/use /",
+             '--customize-hook=chroot "$1" sh /use >&2', "--format=null", "bookworm", "/dev/null"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if "here is a new system\n" not in done.stdout:
+            print("no new system can be made here:", done.stdout)
+            sys.exit(77)
+        assert done.returncode == 0 and "\nused and purged\n" in done.stdout, done.stdout
 
 
 main()
