@@ -10,8 +10,8 @@
  *
  * A program may be linked with the functions alone (tally::api, libtally_api.a), and have the
  * allocator only where libtally.so is preloaded. Where it is not, tally_version is "", every path
- * is the root's, blocks and arenas are libc's, no limit can be set, and what asks for figures fails
- * with ENOSYS. */
+ * is the root's, blocks and arenas are libc's, scopes are not counted, so that a pop too many goes
+ * unnoticed, no limit can be set, and what asks for figures fails with ENOSYS. */
 #ifndef TALLY_TALLY_H
 #define TALLY_TALLY_H
 

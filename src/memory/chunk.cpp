@@ -86,7 +86,7 @@ void rebin(Chunk* chunk) {
 
 // By default the first chunk is opened as its slots come into use, twice as many each time: who
 // runs far off the end of a block is ended by that, as at the end of glibc's heap, and most
-// programs have no more than this chunk. It costs a process four calls.
+// programs have no more than this chunk. It costs a process five calls.
 constexpr unsigned kOpenAtFirst = 4;
 
 void close_most(Chunk* chunk) {

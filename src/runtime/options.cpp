@@ -219,8 +219,8 @@ constexpr Option kOptions[] = {
     // test what the program does then
     {"fault", set_fault_option, kFaultAccepts},
     // `1/N`, `1` for `1/50`, `0`; `0`: of N samples one lies against memory that nobody may access,
-    // so
-    // that overflows and uses after free of it are found. Without a `TALLY_SAMPLE` that is `512K`
+    // so that overflows and uses after free of it are found. Without a `TALLY_SAMPLE` that is
+    // `512K`
     {"guard", set_guard, "1/N to guard one of N samples, 1 for 1/50, or 0 for none"},
     // `2G`, `90%`, `2G:soft=1.5G:wait=100`; none: what the process may hold, and what
     // happens then: `fail`, `wait=MS` or `abort`. A share is of the cgroup's limit, else of the
