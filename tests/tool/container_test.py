@@ -1,9 +1,10 @@
-"""What docs/CONTAINERS.md tells of a program that the kernel kills in its container: container_test.py TALLY SURROUNDINGS.
+"""What docs/CONTAINERS.md tells of a program that the kernel kills in its container: container_test.py TALLY SURROUNDINGS PAGE.
 
 The containers are those of a pod: mount namespaces of their own, in one namespace of processes, with a folder in memory
 that they share as /dev/shm, as `emptyDir` is; the program in a cgroup of 128 MiB."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import cgroup
 
 SKIPPED = 77
-TALLY, SURROUNDINGS = sys.argv[1:3]
+TALLY, SURROUNDINGS, PAGE = sys.argv[1:4]
 MIB = 1 << 20
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("TALLY")}
 
@@ -27,14 +28,18 @@ class Pod:
         return subprocess.Popen(["unshare", "--mount", "sh", "-c", script, self.shared, *command], env=ENVIRONMENT, text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=enter)
 
-    def app(self, *options):
-        """Eats all that it may have: its status, what it said, and its process id if it was not a child's."""
+    def start_limited(self, *command):
+        """Its status, what it said, and its process id."""
         def enter():
             with open(os.path.join(self.group, "cgroup.procs"), "w") as file:
                 file.write("0")
-        process = self.start(TALLY, "run", *options, "--option", "tag_by=module", SURROUNDINGS, "eat", enter=enter)
+        process = self.start(*command, enter=enter)
         _, err = process.communicate(timeout=100)
         return process.returncode, err, process.pid
+
+    def app(self, *options):
+        """Eats all that it may have."""
+        return self.start_limited(TALLY, "run", *options, "--option", "tag_by=module", SURROUNDINGS, "eat")
 
     def sidecar(self, *command):
         process = self.start(TALLY, *command)
@@ -60,6 +65,22 @@ def check(pod):
     path = os.path.join(pod.shared, f"tally-{os.getuid()}", f"{killed[0]}.tally")
     out = subprocess.run([TALLY, "ledger", path], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True).stdout
     assert out.startswith(f"process {killed[0]}, dead, "), out
+
+    # As process 1, whose next life has the same number: what the page starts it by puts the record away.
+    with open(PAGE) as file:
+        script = re.search(r"^#!/bin/sh\nrecord=.*?(?=^```)", file.read(), re.MULTILINE | re.DOTALL)[0]
+    folder = os.path.join(pod.shared, "bin")
+    os.mkdir(folder)
+    for name, text in ("start", script), ("server", f'#!/bin/sh\nexec {SURROUNDINGS} eat\n'):
+        with open(os.path.join(folder, name), "w") as file:
+            os.chmod(file.fileno(), 0o755)
+            file.write(text)
+    path = f"{folder}:{os.path.dirname(TALLY)}:{ENVIRONMENT['PATH']}"
+    for _ in range(2):
+        pod.start_limited("unshare", "--pid", "--fork", "--mount-proc", "env", f"PATH={path}", "start")
+    last = json.loads(pod.sidecar("stat", "--json", "/dev/shm/last.tally"))
+    assert (last["pid"], last["state"]) == (1, "dead"), last["pid"]
+    assert json.loads(pod.sidecar("stat", "--json", "1"))["time_ns"] > last["time_ns"]
 
     # Where `tally run` stays, the kernel kills the program alone, the larger one, and the log tells of it.
     code, err, _ = pod.app()
