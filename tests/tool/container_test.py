@@ -1,20 +1,20 @@
-"""What docs/CONTAINERS.md tells of a program that the kernel kills in its container: container_test.py TALLY SURROUNDINGS PAGE.
+"""What docs/CONTAINERS.md tells of a program that the kernel kills in its container: container_test.py TALLY SURROUNDINGS.
 
 The containers are those of a pod: mount namespaces of their own, in one namespace of processes, with a folder in memory
 that they share as /dev/shm, as `emptyDir` is; the program in a cgroup of 128 MiB."""
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import cgroup
 
 SKIPPED = 77
-TALLY, SURROUNDINGS, PAGE = sys.argv[1:4]
+TALLY, SURROUNDINGS = sys.argv[1:3]
 MIB = 1 << 20
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("TALLY")}
 
@@ -66,21 +66,29 @@ def check(pod):
     out = subprocess.run([TALLY, "ledger", path], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True).stdout
     assert out.startswith(f"process {killed[0]}, dead, "), out
 
-    # As process 1, whose next life has the same number: what the page starts it by puts the record away.
-    with open(PAGE) as file:
-        script = re.search(r"^#!/bin/sh\nrecord=.*?(?=^```)", file.read(), re.MULTILINE | re.DOTALL)[0]
-    folder = os.path.join(pod.shared, "bin")
-    os.mkdir(folder)
-    for name, text in ("start", script), ("server", f'#!/bin/sh\nexec {SURROUNDINGS} eat\n'):
-        with open(os.path.join(folder, name), "w") as file:
-            os.chmod(file.fileno(), 0o755)
-            file.write(text)
-    path = f"{folder}:{os.path.dirname(TALLY)}:{ENVIRONMENT['PATH']}"
-    for _ in range(2):
-        pod.start_limited("unshare", "--pid", "--fork", "--mount-proc", "env", f"PATH={path}", "start")
-    last = json.loads(pod.sidecar("stat", "--json", "/dev/shm/last.tally"))
-    assert (last["pid"], last["state"]) == (1, "dead"), last["pid"]
-    assert json.loads(pod.sidecar("stat", "--json", "1"))["time_ns"] > last["time_ns"]
+    # As process 1, whose next life has the same number, and as a child of it.
+    as_first = ["unshare", "--pid", "--kill-child", "--mount-proc", TALLY, "run", "--quiet", "--option", "tag_by=module"]
+    for options, pid in ([], 2), (["--exec"], 1):
+        for _ in range(2):
+            pod.start_limited(*as_first, *options, SURROUNDINGS, "eat")
+        last, newest = (json.loads(pod.sidecar("stat", "--json", f"/dev/shm/tally-{os.getuid()}/{name}.tally"))
+                        for name in ("last", pid))
+        assert (last["pid"], last["state"], newest["state"]) == (pid, "dead", "dead"), f"{last['pid']} {newest['state']}"
+        assert last["time_ns"] < newest["time_ns"], f"{last['time_ns']} {newest['time_ns']}"
+
+    # The record of process 1 of a container that lives is left to it, whoever has its number elsewhere.
+    living = pod.start(*as_first, "--exec", "--option", "record_ms=100", "sleep", "100")
+    try:
+        def lives():
+            return any(process["state"] == "running" for process in json.loads(pod.sidecar("ps", "--json")))
+        while not lives():
+            assert living.poll() is None, living.communicate()
+            time.sleep(0.1)
+        pod.start_limited(*as_first, "--exec", SURROUNDINGS, "once")
+        assert json.loads(pod.sidecar("stat", "--json", "1"))["state"] == "running"
+    finally:
+        living.kill()
+        living.communicate()
 
     # Where `tally run` stays, the kernel kills the program alone, the larger one, and the log tells of it.
     code, err, _ = pod.app()
