@@ -58,6 +58,8 @@ def wrong_of(page, read):
             yield f"{page}:{line}: a link to {link}, and {target} has no heading of that name"
     path = rf"(?:{FOLDERS})/[\w./-]"
     for match in re.finditer(rf"(?<=`){path}*\w/?(?=`)|(?<![\w./-]){path}+\.(?:md|py|[ch]pp|h)\b", text):
+        if re.fullmatch(r"docs/\w+", match[0]) or "NAME" in match[0]:  # a test, or what stands for any name
+            continue
         if not any(os.path.exists(os.path.join(SOURCE, folder, match[0])) for folder in ("", os.path.dirname(page))):
             yield f"{page}:{text[:match.start()].count(chr(10)) + 1}: names {match[0]}, which is not there"
 

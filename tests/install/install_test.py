@@ -130,7 +130,9 @@ class Installed(unittest.TestCase):
             with open(f"{build}/compile_commands.json") as file:
                 looks = re.findall(r'TALLY_INSTALLED_LIBRARIES=[\\"]*([^\\" ]*)', file.read())
             return *flags, set(looks)
-        # Beside a file that is not where it will be.
+            # Configured once: what comes later must know the folders too.
+            told = call("grep", "-rhI", "INTERFACE_INCLUDE_DIRECTORIES", f"{build}/packaging")
+            self.assertEqual(len(told.split("\n")), 6, told)
         shared, static, looks = configure("-DCMAKE_INSTALL_LIBDIR=lib64")
         self.assertTrue(shared[0].endswith("/include") and shared[1].endswith("/lib64"), shared)
         self.assertEqual(looks, {"../lib64"})
