@@ -89,6 +89,12 @@ class Installed(unittest.TestCase):
         manual |= {f"share/doc/tally/{name}" for name in ("LICENSE", "README.md")}
         self.assertEqual(found, headers | libraries | configuration | programs | pages | manual)
 
+    def test_the_page_of_the_options(self):
+        with open(f"{SOURCE}/docs/OPTIONS.md") as page, open(f"{self.prefix}/share/man/man7/tally.7") as man:
+            options = re.findall(r"^\| `(TALLY_\w+)`", page.read(), re.MULTILINE)
+            self.assertGreater(len(options), 20)
+            self.assertEqual(re.findall(r"^\.B (TALLY_\w+)$", man.read(), re.MULTILINE), options)
+
     def test_no_folder_of_the_build_is_told(self):
         self.assertEqual(told_in(self.prefix), "")
 
