@@ -16,19 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<Backend>& backends() {
-  static const std::vector<Backend> all = {
-      {"os", {}, "", ""},
-      {"libc", {}, "", ""},
-      {"jemalloc", {"libjemalloc.so.2"}, "libjemalloc2", "mallocx"},
-      {"mimalloc",
-       {"libmimalloc.so.2", "libmimalloc.so.3", "libmimalloc.so"},
-       "libmimalloc2.0",
-       "mi_malloc_aligned"},
-  };
-  return all;
-}
-
 // "a, b or c".
 template <class Names>
 std::string listed(const Names& names) {
@@ -87,6 +74,19 @@ std::string among_files(const Backend& backend, const std::vector<std::string>& 
 }
 
 }  // namespace
+
+const std::vector<Backend>& backends() {
+  static const std::vector<Backend> all = {
+      {"os", {}, "", ""},
+      {"libc", {}, "", ""},
+      {"jemalloc", {"libjemalloc.so.2"}, "libjemalloc2", "mallocx"},
+      {"mimalloc",
+       {"libmimalloc.so.2", "libmimalloc.so.3", "libmimalloc.so"},
+       "libmimalloc2.0",
+       "mi_malloc_aligned"},
+  };
+  return all;
+}
 
 const Backend* find_backend(std::string_view name) {
   for (const Backend& backend : backends()) {
