@@ -126,8 +126,13 @@ inline constexpr size_t kThreadNameBytes = 16;
 void thread_name(char (&name)[kThreadNameBytes]);
 // Once per process, before the first call of arm_thread_exit: `hook` runs on each armed thread as
 // late in its end as can be had. Through libc.
-bool set_thread_exit_hook(void (*hook)());
-void arm_thread_exit();
+void set_thread_exit_hook(void (*hook)());
+enum class Armed : uint8_t {
+  kYes,
+  kLater,  // the first thread alone is no reason to take one of libc's keys from the program
+  kNo,     // the program has them all
+};
+Armed arm_thread_exit();
 // The thread does not end by pthread_cancel until it is allowed as it was. Through libc.
 int forbid_cancellation();
 void allow_cancellation(int as_it_was);

@@ -554,8 +554,8 @@ void thread_name(char (&name)[kThreadNameBytes]) {
 }
 
 namespace {
-pthread_key_t g_exit_key;
-constinit std::atomic<bool> g_has_exit_key{false};
+constexpr uint64_t kNoKey = ~uint64_t{0};
+constinit std::atomic<uint64_t> g_exit_key{kNoKey};
 void (*g_exit_hook)();
 
 // Keys are destroyed in rounds for as long as destructors set them anew. Ours waits for the second
@@ -563,20 +563,27 @@ void (*g_exit_hook)();
 // allocates for the first time in one of them still has a round to come.
 void on_thread_exit(void* round) {
   uintptr_t next = address(round) + 1;
+  const auto key = static_cast<pthread_key_t>(g_exit_key.load(std::memory_order_relaxed));
   if (next < PTHREAD_DESTRUCTOR_ITERATIONS &&
-      pthread_setspecific(g_exit_key, reinterpret_cast<void*>(next)) == 0) {
+      pthread_setspecific(key, reinterpret_cast<void*>(next)) == 0) {
     return;
   }
   g_exit_hook();
 }
+
+// The key is made when a thread first needs it, as others may number theirs from 0 and use all that
+// there are. Of two threads at once one key holds.
+uint64_t exit_key() {
+  uint64_t known = g_exit_key.load(std::memory_order_acquire);
+  pthread_key_t key;
+  if (known != kNoKey || pthread_key_create(&key, on_thread_exit) != 0) return known;
+  if (g_exit_key.compare_exchange_strong(known, key, std::memory_order_acq_rel)) return key;
+  pthread_key_delete(key);
+  return known;
+}
 }  // namespace
 
-bool set_thread_exit_hook(void (*hook)()) {
-  g_exit_hook = hook;
-  bool ok = pthread_key_create(&g_exit_key, on_thread_exit) == 0;
-  g_has_exit_key.store(ok, std::memory_order_release);
-  return ok;
-}
+void set_thread_exit_hook(void (*hook)()) { g_exit_hook = hook; }
 int forbid_cancellation() {
   int state = PTHREAD_CANCEL_ENABLE;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
@@ -584,10 +591,18 @@ int forbid_cancellation() {
 }
 void allow_cancellation(int as_it_was) { pthread_setcancelstate(as_it_was, nullptr); }
 
-void arm_thread_exit() {
-  // Without a key of ours (a program may have used them all up) the number would be another's.
-  if (!g_has_exit_key.load(std::memory_order_acquire)) return;
-  pthread_setspecific(g_exit_key, reinterpret_cast<void*>(2));
+Armed arm_thread_exit() {
+  if (g_exit_key.load(std::memory_order_relaxed) == kNoKey && thread_id() == process_id()) {
+    return Armed::kLater;
+  }
+  const uint64_t key = exit_key();
+  if (key == kNoKey) return Armed::kNo;
+  // For a key beyond the first 32 libc allocates, by our malloc.
+  const int error = errno;
+  const bool ok =
+      pthread_setspecific(static_cast<pthread_key_t>(key), reinterpret_cast<void*>(2)) == 0;
+  errno = error;
+  return ok ? Armed::kYes : Armed::kNo;
 }
 
 void set_fork_hooks(void (*prepare)(), void (*parent)(), void (*child)()) {
