@@ -72,7 +72,7 @@ class Blocks(unittest.TestCase):
                                      "until ls /dev/shm/tally-*/$!.tally; do sleep 0.1; done\n"))
             pid = int(file.read())
         self.assertFalse(os.path.exists(f"/proc/{pid}/exe"))
-        self.assertFalse(glob.glob(f"/dev/shm/tally-*/{pid}.tally"))
+        self.assertTrue(not glob.glob(f"/dev/shm/tally-*/{pid}.tally") or not terminal.may_have_own_records())
 
     def test_markers(self):
         self.passes(fenced("sh", "test $(cat x) = PID; test PIDS != $$\n", "before='echo $$ >x' where='PID=$$'"))
