@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws what run.py and properties.py measured, from their CSV files: python3 bench/plots.py OUT
 
-  raw.csv         time.svg, cpu.svg, rss.svg: each program in ratio to the base allocator
+  raw.csv         time.svg, cpu.svg, rss.svg: each program in ratio to the base allocator; means.svg: what they come to
   properties.csv  growth.svg, after_peak.svg, latency.svg
 
 Needs Debian's python3-matplotlib; without it nothing is drawn, and that is said."""
@@ -137,6 +137,31 @@ def ratios(rows, base, out, name, title, value):
     return [save(made, out, name)]
 
 
+def means(rows, base, out):
+    """The geometric means alone, of time by group, and of memory: a picture for who reads no more."""
+    names = allocators_of(rows)
+    wall = lambda r: float(r["wall_s"])
+    memory = lambda r: float(r["peak_rss_kib"])
+    places, height = [], {}
+    for what, value, groups in [("time", wall, [*GROUPS.values(), "all"]), ("peak memory", memory, ["all"])]:
+        middle = medians(rows, lambda r: (r["program"], r["allocator"]), value)
+        ratio = {(p, a): v / middle[p, base] for (p, a), v in middle.items() if v > 0 and middle.get((p, base), 0) > 0}
+        of_group = mean_ratios(ratio, rows, names)
+        for group in groups:
+            places.append((len(places), f"{what},\n{group}"))
+            height |= {(places[-1][1], name): of_group.get((group, name)) for name in names}
+    if len(names) < 2 or not any(height.values()):
+        return []
+    made, axes = figure(7.5, 3.2, f"{len(in_order(rows, 'program'))} programs, ratio to {base}, less is better")
+    bars(axes, places, names, lambda key, a: height[key, a], 0)
+    axes.axhline(1, color="#444444", linewidth=.8)
+    axes.set_xticks([x for x, _ in places], [title for _, title in places], fontsize=9)
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylabel("geometric mean")
+    legend(axes, len(names))
+    return [save(made, out, "means.svg")]
+
+
 def programs(out):
     about, rows = measure.read_table(out / "raw.csv")
     names = allocators_of(rows)
@@ -144,7 +169,8 @@ def programs(out):
         return []
     base = about.get("base") or ("mimalloc" if "mimalloc" in names else names[0])
     cpu = lambda r: float(r["user_s"]) + float(r["system_s"])
-    return (ratios(rows, base, out, "time.svg", "Time", lambda r: float(r["wall_s"]))
+    return (means(rows, base, out)
+            + ratios(rows, base, out, "time.svg", "Time", lambda r: float(r["wall_s"]))
             + ratios(rows, base, out, "cpu.svg", "CPU time", cpu)
             + ratios(rows, base, out, "rss.svg", "Peak RSS", lambda r: float(r["peak_rss_kib"])))
 

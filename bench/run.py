@@ -4,7 +4,7 @@
 Every round runs each program once under each allocator, in an order that rotates, so that a noisy stretch of the
 machine hits all of them. The figures are medians over the rounds. Which malloc is live is checked in every run.
 Writes OUT/raw.csv (every single run, with command line, machine, versions), OUT/summary.md (the tables) and, by
-plots.py, OUT/time.svg, cpu.svg and rss.svg."""
+plots.py, OUT/time.svg, cpu.svg, rss.svg and means.svg."""
 import os
 import pathlib
 import re

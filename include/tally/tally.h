@@ -141,7 +141,7 @@ TALLY_API int tally_trim(void);
  * When a hard limit refuses, these are tried in turn: to collect what the tag holds and does not
  * use (what other threads freed, empty slabs, what this thread has in hand); the tag's pressure
  * callbacks; and last the policy. TALLY_LIMIT, TALLY_LIMITS, TALLY_RESERVE and TALLY_LOG of the
- * environment do the same from outside; the README has them. */
+ * environment do the same from outside: docs/LIMITS.md. */
 
 #define TALLY_LIMIT_NONE UINT64_MAX
 

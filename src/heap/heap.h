@@ -153,6 +153,7 @@ struct Thread {
   // taken as a whole by who has the lock.
   std::atomic<Slab*> woken{nullptr};
   Thread* next_orphan = nullptr;  // under threads_lock
+  bool is_unwatched = false;      // owner: nobody would tell of its end
   Thread* next_thread = nullptr;  // const for ever: of all
   // Heaps by tag id. Owner, changed with the lock.
   Heap** buckets = nullptr;

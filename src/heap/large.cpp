@@ -20,13 +20,16 @@ unsigned slots_for(size_t bytes) {
 }
 
 void give(Slab* slab, bool is_closed = false) {
-  slab->slots != 0 ? give_run(slab, is_closed) : give_span(slab, is_closed);
+  slab->slots != 0 ? give_run(slab, is_closed ? Closing::kGone : Closing::kGive)
+                   : give_span(slab, is_closed);
 }
 
 Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   if (bytes <= kRunMax && alignment <= kRunMax) {
     Slab* run = take_run(slots_for(bytes), alignment, false, zeroed);
-    if (!kHardened || run == nullptr || open_run(run, is_open ? bytes : 0)) return run;
+    if (!kHardened || run == nullptr) return run;
+    // A slab may have been there.
+    if ((*zeroed || clean_run(run, 0)) && open_run(run, is_open ? bytes : 0)) return run;
     give_run(run);
     return nullptr;
   }
@@ -187,10 +190,12 @@ void* resize_large(Slab* slab, size_t n) {
     ok = bytes > kRunMax / 2 && resize_span(slab, bytes);
   } else if (bytes <= kRunMax && bytes > kMediumMax) {
     unsigned slots = slots_for(bytes);
-    bool zeroed;
+    bool zeroed = true;
     const unsigned had = slab->slots;
     ok = slots <= had || grow_run(slab, slots, &zeroed);
-    if constexpr (kHardened) ok = ok && reopen_run(slab, old_bytes, bytes);
+    if constexpr (kHardened) {
+      ok = ok && (zeroed || clean_run(slab, had)) && reopen_run(slab, old_bytes, bytes);
+    }
     // Last, as what is another's from then on must not be closed by us.
     const unsigned kept = ok ? slots : had;
     if (slab->slots > kept) shrink_run(slab, kept);

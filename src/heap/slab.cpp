@@ -102,7 +102,8 @@ void release(Slab* slab) {
   slab->used_ms = 0;
   slab->sparse = false;
   --heap->slabs;
-  size_t bytes = slab->bytes.load(std::memory_order_relaxed);
+  const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
+  const bool is_used = bytes >= slab->slots * kSlotBytes / 2 && !options.zero;
   // Class and tag stay, for the message if a block is freed again.
   what.kind = SlabKind::kFree;
   slab->binding.store(what.pack(), std::memory_order_relaxed);
@@ -111,7 +112,7 @@ void release(Slab* slab) {
   slab->bytes.store(0, std::memory_order_relaxed);
   slab->level.set(0, 0);
   slab->remote.take();
-  give_run(slab);
+  give_run(slab, is_used ? Closing::kKeep : Closing::kGive);
   tag->uncharge(bytes);
 }
 

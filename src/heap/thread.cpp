@@ -238,11 +238,25 @@ bool is_up_to_date(const Thread* thread) {
          thread->rounds_seen == purge_rounds.load(std::memory_order_relaxed);
 }
 
-bool start_threads() { return os::set_thread_exit_hook(on_thread_exit); }
+void start_threads() { os::set_thread_exit_hook(on_thread_exit); }
+
+namespace {
+
+// False: nobody will tell of its end. Of the first thread's somebody will once there are others.
+// (Libc may allocate by our malloc, and come by here again.)
+bool watch(Thread* thread) {
+  thread->is_unwatched = false;
+  const os::Armed armed = os::arm_thread_exit();
+  thread->is_unwatched = armed != os::Armed::kYes;
+  return armed != os::Armed::kNo;
+}
+
+}  // namespace
 
 RunningThread::RunningThread() : thread_(tls.thread) {
   if (thread_ != &g_not_yet && thread_ != &g_gone) {
     if (is_up_to_date(thread_)) return;
+    if (thread_->is_unwatched) watch(thread_);
     follow_name();
     if (time_to_drop(thread_)) drop_retired_heaps(thread_);
     if (thread_->rounds_seen == purge_rounds.load(std::memory_order_relaxed)) return;
@@ -264,7 +278,8 @@ RunningThread::RunningThread() : thread_(tls.thread) {
   if (thread_ == nullptr) return;
   tls.heap = &empty_heap;
   tls.thread = thread_;
-  if (!borrowed_) os::arm_thread_exit();
+  // Of whose end nobody would know borrows too: what it held would be lost.
+  if (!borrowed_ && !watch(thread_)) borrowed_ = true;
   follow_name();
 }
 

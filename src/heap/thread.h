@@ -66,6 +66,6 @@ void drop_retired_heap_now(uint32_t tag_id);
 // held.
 void on_first_use();
 // To be called by it there.
-bool start_threads();
+void start_threads();
 
 }  // namespace tally::core

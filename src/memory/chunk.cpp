@@ -119,10 +119,14 @@ void close_new(char* start, const char* end) {
   if (start < end) os::protect(start, static_cast<size_t>(end - start));
 }
 
-// Free slots: true if they are given back.
-bool close(Chunk* chunk, unsigned first, unsigned slots) {
+// Free slots: true if they are clean.
+bool close(Chunk* chunk, unsigned first, unsigned slots, Closing closing) {
+  if (closing == Closing::kGone) return true;
+  if (!chunk->is_guarded()) return false;
   char* start = chunk->slot_start(first);
-  return os::forbid(start, static_cast<size_t>(chunk->slot_end(first + slots - 1) - start));
+  const auto bytes = static_cast<size_t>(chunk->slot_end(first + slots - 1) - start);
+  if (closing == Closing::kKeep && os::protect(start, bytes)) return false;
+  return os::forbid(start, bytes);
 }
 
 // The slots behind the first.
@@ -197,7 +201,7 @@ void occupy(Chunk* chunk, unsigned first, unsigned slots, const Slab* slab, bool
 }
 
 // Slots that resolve to their own, free, descriptor again.
-void vacate(Chunk* chunk, unsigned first, unsigned slots, bool is_closed = false) {
+void vacate(Chunk* chunk, unsigned first, unsigned slots, Closing closing = Closing::kGive) {
   uint64_t mask = bits(first, slots);
   TALLY_ASSERT((chunk->free_slots & mask) == 0);
   for (unsigned i = first; i < first + slots; ++i) {
@@ -205,7 +209,7 @@ void vacate(Chunk* chunk, unsigned first, unsigned slots, bool is_closed = false
   }
   chunk->free_slots |= mask;
   g_vacated = g_vacated + 1;
-  if (!is_closed && (!chunk->is_guarded() || !close(chunk, first, slots))) {
+  if (!close(chunk, first, slots, closing)) {
     set_dirty(chunk, chunk->dirty_slots | mask);
     chunk->dirty_since = os::now_ms();
   }
@@ -302,6 +306,11 @@ Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) 
   return slab;
 }
 
+bool clean_run(Slab* run, unsigned from) {
+  if (!Chunk::of(run)->is_guarded()) return true;
+  return os::forbid(run->start + from * kSlotBytes, (run->slots - from) * kSlotBytes);
+}
+
 bool open_run(Slab* run, size_t bytes) {
   return !Chunk::of(run)->is_guarded() || os::allow(run->start, bytes);
 }
@@ -313,11 +322,11 @@ bool reopen_run(Slab* run, size_t old_bytes, size_t bytes) {
   return true;
 }
 
-void give_run(Slab* run, bool is_closed) {
+void give_run(Slab* run, Closing closing) {
   Chunk* chunk = Chunk::of(run);
   {
     LockGuard guard(central);
-    vacate(chunk, chunk->slot_of(run), run->slots, is_closed);
+    vacate(chunk, chunk->slot_of(run), run->slots, closing);
   }
   purge_surplus();
 }

@@ -4,6 +4,11 @@
 // process may have so many. So a chunk or span that comes when ours are as many as may be is open
 // as a whole, and stays so (a chunk for ever). All of this is quietly gone without, too, where the
 // system refuses, and on memory of backends that do not deal in pages.
+//
+// Where a slab was, pages stay for a while, as other free memory's do: most were used, and whoever
+// has a slab there next need not fault them in one by one. A large block's go as it is freed: what
+// of it was used nobody knows without a call that sandboxes kill for, and to zero the rest before
+// the next one has it would use that too.
 #pragma once
 
 #include <cstddef>

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -152,6 +153,77 @@ TEST(Hardened, TrimGivesBackThePagesBetweenBlocksThatStay) {
     free(blocks[i]);
   }
   for (char* block : pages(kCount)) free(block);
+}
+
+bool is_zero(const char* from, const char* to) {
+  return std::all_of(from, to, [](char c) { return c == 0; });
+}
+
+// Slabs were where they come to lie, and the pages of those stay.
+TEST(Hardened, LargeBlocksReadAsZero) {
+  uint64_t chance = 1;
+  std::vector<std::pair<char*, size_t>> blocks(24);
+  for (int i = 0; i < 4000; ++i) {
+    chance = chance * 0xd1342543de82ef95 + 1;
+    auto& [block, size] = blocks[(chance >> 32) % blocks.size()];
+    if (block != nullptr && size < kMiB && (chance >> 40) % 3 == 0) {
+      const size_t more = size + size / 2;
+      block = static_cast<char*>(realloc(block, more));
+      ASSERT_NE(block, nullptr);
+      ASSERT_TRUE(is_zero(block + size, block + more)) << size << " to " << more << ", " << i;
+      memset(block + size, 0x5a, more - size);
+      size = more;
+    } else if ((chance >> 40) % 3 == 1) {
+      std::thread([] {
+        std::vector<void*> small(200);
+        for (void*& one : small) memset(one = malloc(9000), 0x5a, 9000);
+        for (void* one : small) free(one);
+      }).join();
+    } else {
+      free(block);
+      size = (66 << (chance >> 44) % 5) * kKiB + (chance >> 50);
+      block = static_cast<char*>(malloc(size));
+      ASSERT_NE(block, nullptr);
+      ASSERT_TRUE(is_zero(block, block + size)) << size << ", " << i;
+      memset(block, 0x5a, size);
+    }
+  }
+  for (auto& [block, size] : blocks) free(block);
+}
+
+// Of a thread that ends the slabs go, and another has them next.
+TEST(Hardened, TheNextSlabFindsThePagesOfTheLast) {
+  constexpr int kThreads = 50;
+  constexpr size_t kBlocks = 1000, kSize = 1000;
+  auto work = [] {
+    std::vector<char*> blocks(kBlocks);
+    for (char*& block : blocks) {
+      block = static_cast<char*>(malloc(kSize));
+      memset(block, 1, kSize);
+    }
+    for (char* block : blocks) free(block);
+  };
+  std::thread(work).join();
+  rusage before, after;
+  getrusage(RUSAGE_SELF, &before);
+  for (int i = 0; i < kThreads; ++i) std::thread(work).join();
+  getrusage(RUSAGE_SELF, &after);
+  constexpr long kPages = kThreads * static_cast<long>(kBlocks * kSize / 4096);
+  EXPECT_LT(after.ru_minflt - before.ru_minflt, kPages / 2);
+}
+
+TEST(Hardened, WhereSlabsWereGoesBackToTheSystemInTime) {
+  std::vector<void*> blocks(10000);
+  for (void*& block : blocks) memset(block = malloc(1000), 1, 1000);
+  const size_t peak = resident_bytes();
+  for (void* block : blocks) free(block);
+  bool gone = false;
+  for (int i = 0; i < 300 && !gone; ++i) {
+    usleep(100'000);
+    free(malloc(100 * kKiB));  // who looks at the clock
+    gone = resident_bytes() < peak - 8 * kMiB;
+  }
+  EXPECT_TRUE(gone);
 }
 
 // Blocks that get shorter in place, beside threads that take what they leave.

@@ -3,53 +3,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import cgroup
 import record
 
 SKIPPED = 77
 MANY_THREADS, SURROUNDINGS, *REST = sys.argv[1:]
 LIBRARY = REST[0] if REST else None
 MIB = 1 << 20
-
-
-def make_group():
-    """Its folder and the file of its limit; None and why not."""
-    name = f"tally-test-{os.getpid()}"
-    for parent, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
-        folder = os.path.join(parent, name)
-        if not os.path.exists(os.path.join(parent, "cgroup.procs")):
-            why = f"{parent} is no cgroup"
-            continue
-        try:
-            os.mkdir(folder)
-        except OSError as error:
-            why = f"cannot make {folder}: {error.strerror}"
-            continue
-        if os.path.exists(os.path.join(folder, limit)):
-            return folder, limit
-        os.rmdir(folder)
-        why = f"{parent} does not limit memory"
-    return None, why
-
-
-def allow(folder, limit):
-    for name, value in ((limit, 128 * MIB), ("memory.memsw.limit_in_bytes", 128 * MIB), ("memory.swap.max", 0)):
-        path = os.path.join(folder, name)
-        if os.path.exists(path):
-            with open(path, "w") as file:
-                file.write(str(value))
-
-
-def remove(folder):
-    """Who was in it may be about to leave."""
-    for _ in range(1000):
-        try:
-            return os.rmdir(folder)
-        except OSError:
-            time.sleep(0.01)
-    raise TimeoutError(f"{folder} is still in use")
 
 
 def run(folder, *command, **env):
@@ -66,12 +28,12 @@ def run(folder, *command, **env):
 
 
 def main():
-    folder, limit = make_group()
+    folder, limit = cgroup.make_group()
     if folder is None:
         print(f"no cgroup can be made here: {limit}")
         return SKIPPED
     try:
-        allow(folder, limit)
+        cgroup.allow(folder, limit, 128 * MIB)
         code, out, err, _ = run(folder, MANY_THREADS)
         assert (code, err) == (0, ""), f"1,200 threads: {code} {out} {err}"
 
@@ -87,7 +49,7 @@ def main():
         os.remove(record.path_of(pid))
         assert found.is_dead and 80 * MIB < held < 128 * MIB, held
     finally:
-        remove(folder)
+        cgroup.remove(folder)
     return 0
 
 

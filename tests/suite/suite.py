@@ -41,8 +41,8 @@ LIBRARIES = {"jemalloc": "libjemalloc.so.2", "mimalloc": "libmimalloc.so.2.0"}
 KNOWN = {
     ("cpython/test_subprocess", "record"): "counts open files, of which the record is one",
     ("cpython/test_subprocess", "combined"): "counts open files, of which the record is one",
-    **{(f"glibc/{test}", way): "asks for all of a process's thread keys, of which one is Tally's" for way in WAYS
-       for test in ["pthread/key1", "pthread/key4", "pthread/tss-basic"]},
+    **{(f"glibc/{test}", backend): f"asks for all of a process's thread keys, of which one is {backend}'s"
+       for backend in ["jemalloc", "mimalloc"] for test in ["pthread/key1", "pthread/key4", "pthread/tss-basic"]},
     ("glibc/malloc/mallocfork2", "jemalloc"): "jemalloc stops where a signal handler forks, alone too",
     ("glibc/malloc/malloc-thread-fail", "jemalloc"): "jemalloc crashes where a thread starts without memory, alone too",
 }

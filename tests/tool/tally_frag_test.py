@@ -137,6 +137,10 @@ TAG    SIZE  BLOCKS  ROOM FOR   USED  SLABS  FOOTPRINT      FREE
         self.assertEqual(self.call("frag", "--frob", "1"), (
             "", "tally frag: The following argument was not expected: --frob; tally frag --help shows how it is "
             "used\n", 2))
+        # Not the target, which is one too many beside what is taken for it.
+        self.assertEqual(self.call("frag", "--rows", "5", "1"), (
+            "", "tally frag: The following argument was not expected: --rows; tally frag --help shows how it is "
+            "used\n", 2))
         self.assertEqual(self.call("frag", self.path("none")), (
             "", f"tally frag: {self.path('none')}: No such file or directory\n", 1))
         help_text = self.frag("--help")

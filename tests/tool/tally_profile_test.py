@@ -250,7 +250,7 @@ class Leaks(ProfileTest):
     def test_are_the_oldest_and_largest_first(self):
         self.file.write()
         self.assertEqual(self.shows("leaks").split("\n", 1)[1], LEAKS)
-        self.assertTrue(self.shows("leaks", "--rows=1").endswith("... and 2 more stacks; --rows 0 shows all\n"))
+        self.assertTrue(self.shows("leaks", "--rows=1").endswith("... and 2 more; --rows 0 shows all\n"))
         self.assertNotIn("/net", self.shows("leaks", "--tag", "/cache"))
 
     def test_at_the_end_are_told_apart(self):

@@ -104,6 +104,13 @@ bool Arguments::read(int argc, char** argv) {
   }
   try {
     app_->parse(argc, argv);
+  } catch (const CLI::ExtrasError& error) {
+    // What stands behind an option that is not there is perhaps its value: TARGET is one too many
+    // then.
+    for (const std::string& extra : app_->remaining()) {
+      if (extra.starts_with('-')) fail("The following argument was not expected: " + extra);
+    }
+    fail(error.what());
   } catch (const CLI::ParseError& error) {
     fail(error.what());
   }

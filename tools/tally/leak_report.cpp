@@ -109,8 +109,7 @@ std::string leak_report(const Record& record, const Profile& profile, Symbols& s
   }
   text += caveat_of(state_of(record)) + std::string("\n\n") + table.text();
   if (rows < suspects.size()) {
-    text +=
-        "... and " + std::to_string(suspects.size() - rows) + " more stacks; --rows 0 shows all\n";
+    text += "... and " + std::to_string(suspects.size() - rows) + " more; --rows 0 shows all\n";
   }
   return text;
 }

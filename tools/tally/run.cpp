@@ -19,6 +19,7 @@
 #include "environment.h"
 #include "executable.h"
 #include "failure.h"
+#include "last_record.h"
 #include "libraries.h"
 #include "limit_size.h"
 #include "post_mortem.h"
@@ -69,7 +70,8 @@ under Tally as well, and has a record; the table at the end is of PROGRAM's own 
 PROGRAM is a child of `tally run`, in its process group and on its terminal. Signals that are sent
 to `tally run` are passed on, but for those that the terminal sends to both. (A signal that somebody
 else sends to the whole group comes twice.) When PROGRAM stops, so does `tally run`, and if `tally
-run` is killed by SIGKILL, so is PROGRAM.
+run` is killed by SIGKILL, so is PROGRAM. A record that a killed process of PROGRAM's number left, as
+it is where a container is started anew, is kept beside the new one as last.tally.
 
   tally run ./server --port 80
   tally run env PYTHONMALLOC=malloc python3 script.py    (else it has an allocator of its own inside)
@@ -336,6 +338,7 @@ int run(int argc, char** argv) {
   set_preload(arguments, program);
   if (arguments.exec) {
     if (!arguments.children) setenv(kReportPid, std::to_string(getpid()).c_str(), 1);
+    keep_last_record();
     execvp(program.c_str(), arguments.program);
     fail_to_run(*arguments.program, errno);
   }

@@ -15,6 +15,7 @@
 
 #include "executable.h"
 #include "failure.h"
+#include "last_record.h"
 
 namespace tally::tool {
 namespace {
@@ -70,6 +71,7 @@ int become(const std::string& program, char** arguments, pid_t parent, const Inh
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) return ESRCH;  // it was killed before that
   put_report_pid(getpid());
+  keep_last_record();
   sigaction(SIGCHLD, &inherited.on_child, nullptr);
   sigprocmask(SIG_SETMASK, &inherited.mask, nullptr);
   execvp(program.c_str(), arguments);
