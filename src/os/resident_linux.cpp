@@ -1,5 +1,6 @@
 // resident.h for Linux.
 #include <fcntl.h>
+#include <sys/auxv.h>
 
 #include <atomic>
 
@@ -56,6 +57,9 @@ class KeptFile {
 };
 constinit KeptFile g_statm("/proc/thread-self/statm"), g_pagemap("/proc/thread-self/pagemap");
 
+// In what the kernel counts. (The heap's page_size may be longer: in a test.)
+size_t kernel_page() { return getauxval(AT_PAGESZ); }
+
 // The text's length; 0: it cannot be read.
 size_t read_statm(long fd, char* text, size_t capacity) {
   const long length = system_call(__NR_pread64, fd, as_long(text), static_cast<long>(capacity), 0);
@@ -84,7 +88,7 @@ Resident resident() {
   for (size_t& of : bytes) {
     size_t pages = 0;
     for (; *at >= '0' && *at <= '9'; ++at) pages = pages * 10 + static_cast<size_t>(*at - '0');
-    of = pages * page_size();
+    of = pages * kernel_page();
     if (*at == ' ') ++at;
   }
   return {bytes[1], bytes[2]};
@@ -106,8 +110,8 @@ bool add_by_pagemap(long fd, uintptr_t first, size_t count, size_t* resident) {
 }
 bool add_by_mincore(uintptr_t first, size_t count, size_t* resident) {
   unsigned char pages[kPagesAtOnce];
-  const auto at = static_cast<long>(first * page_size());
-  const auto bytes = static_cast<long>(count * page_size());
+  const auto at = static_cast<long>(first * kernel_page());
+  const auto bytes = static_cast<long>(count * kernel_page());
   if (failed(system_call(__NR_mincore, at, bytes, as_long(pages)))) return false;
   for (size_t i = 0; i < count; ++i) *resident += pages[i] & 1;
   return true;
@@ -128,8 +132,8 @@ bool add_in_steps(uintptr_t first, size_t count, size_t* resident, Add add) {
 // By mincore only where a process is kept from its own pagemap, as after setuid: filters kill for
 // it (systemd's @system-service has it not), and do not for what reads a file.
 size_t resident_in(const void* p, size_t bytes) {
-  const uintptr_t first = address(p) / page_size();
-  const size_t count = bytes / page_size();
+  const uintptr_t first = address(p) / kernel_page();
+  const size_t count = bytes / kernel_page();
   size_t resident = 0;
   const bool is_known = g_pagemap.with([&](long fd) {
     return add_in_steps(first, count, &resident, [fd](uintptr_t at, size_t some, size_t* to) {
@@ -137,7 +141,7 @@ size_t resident_in(const void* p, size_t bytes) {
     });
   });
   if (!is_known && !is_filtered()) add_in_steps(first, count, &resident, add_by_mincore);
-  return resident * page_size();
+  return resident * kernel_page();
 }
 
 }  // namespace tally::core::os
