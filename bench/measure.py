@@ -53,7 +53,7 @@ def parsed(made):
         args.rounds = 1
     bin_dir = pathlib.Path(args.build).resolve() / "bin"
     if not (bin_dir / "bench_launch").exists():
-        sys.exit(f"bench: {bin_dir} has no benchmarks; build them first (cmake --build {args.build})")
+        sys.exit(f"bench: {bin_dir} has no benchmarks; build them first (tools/dev build)")
     names = [name for name in args.allocators.split(",") if name]
     return args, allocators.find(names, args.build, args.peer, skip_missing=args.smoke), bin_dir
 
