@@ -190,7 +190,7 @@ class Targets(records.RecordTest):
         child = subprocess.Popen(["sleep", "60"])
         self.addCleanup(lambda: (child.kill(), child.wait()))
         self.refuses(f"process {child.pid} (sleep) has no record: start it by tally run PROGRAM, or with "
-                     "LD_PRELOAD=libtally.so and TALLY_RECORD=1", child.pid)
+                     "TALLY_RECORD=1 and, if it is not linked to Tally, LD_PRELOAD=libtally.so.1", child.pid)
 
     def test_a_process_under_tally_without_a_record(self):
         child = subprocess.Popen(["sleep", "60"], env={**self.env, "LD_PRELOAD": tool.LIBRARY})
