@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes docs/OPTIONS.md from the one table of options, in src/runtime/options.cpp: options.py [--check]
+"""Writes docs/OPTIONS.md from the one table of options, in src/runtime/options.cpp: options.py [--check | --man FILE VERSION]
 
-With --check it writes nothing, and fails where the file is not what it would write."""
+With --check it writes nothing, and fails where the page is not what it would write; with --man it writes the man page
+tally(7) of the same text."""
 import pathlib
 import re
 import sys
@@ -34,11 +35,41 @@ def rows():
         said = " ".join(line.strip().removeprefix("// ") for line in comment.strip().split("\n"))
         form = re.fullmatch(r"(.+?); ([^:;]+|`[^`]+`): (.+)", said)
         assert form, f"{key}: expected 'values; default: what it does', not '{said}'"
-        yield f"| `TALLY_{key.upper()}` | {form[1]} | {form[2]} | {form[3]} |\n"
+        yield f"TALLY_{key.upper()}", *form.groups()
+
+
+def roff(text):
+    """With what stands between backticks in bold."""
+    return re.sub(r"`([^`]+)`", r"\\fB\1\\fR", text.replace("\\", "\\e").replace("-", "\\-"))
+
+
+def man_page(version):
+    yield f""".TH "TALLY" 7 "" "Tally {version}" "Tally"
+.nh
+.ad l
+.SH NAME
+tally \\- options of libtally.so, the malloc that knows where the memory went
+.SH SYNOPSIS
+.B LD_PRELOAD=libtally.so.1
+.RI [ OPTION = VALUE " ...] " PROGRAM
+.br
+.B tally run
+.RB [ \\-\\-option
+.IR NAME = VALUE "] ... " PROGRAM
+.SH DESCRIPTION
+"""
+    _, _, about = HEAD.partition("\n\n")
+    yield roff(about.partition("\n\n|")[0]) + "\n.SH ENVIRONMENT\n"
+    for name, values, default, does in rows():
+        yield f".TP\n.B {name}\n{roff(does[0].upper() + does[1:])}.\nValues: {roff(values)}. Default: {roff(default)}.\n"
+    yield ".SH \"SEE ALSO\"\n.BR tally (1) ,\n.BR tally-run (1)\n"
 
 
 def main():
-    page = HEAD + "".join(rows()) + END
+    if sys.argv[1:2] == ["--man"]:
+        pathlib.Path(sys.argv[2]).write_text("".join(man_page(sys.argv[3])))
+        return
+    page = HEAD + "".join("| `{}` | {} | {} | {} |\n".format(*row) for row in rows()) + END
     if "--check" not in sys.argv:
         PAGE.write_text(page)
     elif PAGE.read_text() != page:

@@ -2,6 +2,11 @@
 // without exceptions.
 #pragma once
 
+#if __cplusplus < 202002L
+#error \
+    "Tally's C++ headers need C++20, such as by -std=c++20; <tally/tally.h> does with any C++, and with C"
+#endif
+
 #include <tally/tally.h>
 
 #include <cstddef>

@@ -142,13 +142,16 @@ constinit Run g_thread_run = nullptr;
 
 void* begin_thread(void* /*unused*/) {
   constexpr int kLeast = 19;
-  // With folders of its own it does not keep the program from entering other namespaces.
-  system_call(__NR_unshare, CLONE_FS);
   system_call(__NR_prctl, PR_SET_NAME, as_long(g_thread_name));
-  // A real-time policy would be inherited, and know no such priority.
-  const sched_param none = {};
-  system_call(__NR_sched_setscheduler, 0, SCHED_OTHER, as_long(&none));
-  system_call(__NR_setpriority, PRIO_PROCESS, 0, kLeast);  // of Linux's threads, the running one
+  // What is polite, and no more: filters kill for it (systemd's @resources).
+  if (!is_filtered()) {
+    // With folders of its own it does not keep the program from entering other namespaces.
+    system_call(__NR_unshare, CLONE_FS);
+    // A real-time policy would be inherited, and know no such priority.
+    const sched_param none = {};
+    system_call(__NR_sched_setscheduler, 0, SCHED_OTHER, as_long(&none));
+    system_call(__NR_setpriority, PRIO_PROCESS, 0, kLeast);  // of Linux's threads, the running one
+  }
   g_thread_run();
   return nullptr;
 }

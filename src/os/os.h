@@ -48,6 +48,9 @@ bool is_readable(const void* p);
 
 // ---- The process.
 
+// Its system calls are filtered, as in a sandbox, which may kill it for one that is not usual.
+bool is_filtered();
+
 // What the kernel counts as resident, and what of it is of files and shared memory; 0 if it does
 // not say.
 struct Resident {
@@ -56,7 +59,8 @@ struct Resident {
 Resident resident();
 // From now on that opens no file, but in a process that was forked since. One thread at a time.
 void keep_resident_at_hand();
-// Of these bytes, whole pages of private memory, those that are resident; less if they are gone.
+// Of these bytes, whole pages of private memory, those that are resident; less if they are gone, or
+// the system does not tell.
 size_t resident_in(const void* p, size_t bytes);
 // What the process may have: the least limit of its cgroups, else the machine's memory.
 uint64_t memory_bytes(bool* of_cgroup);

@@ -34,8 +34,9 @@ def main():
         subprocess.run(["abidw", *OPTIONS, "--headers-dir", HEADERS, "--out-file", LIST, LIBRARY], check=True)
         return
     found = differences(LIST)
-    assert not found, (f"{found}\nPrograms of the last release may not work with this. If it is meant, the next version "
-                       "has another major number, and its list is written by this script with --write.")
+    assert not found, (f"{found}\nPrograms of the last release may not work with this. If they do, as a struct grew at its end "
+                       "of which they are told the size, the list is written anew by this script with --write. If it is meant "
+                       "that they do not, the next version has another major number.")
     with open(LIST) as file:
         text = file.read()
     check_that_it_sees(text, r"'tally_tag_pop'", "'tally_tag_gone'")

@@ -23,6 +23,11 @@ def call(*command, **options):
     return done.stdout
 
 
+def told_in(folder):
+    """Files below it that tell where Tally was built, or its sources lay."""
+    return subprocess.run(["grep", "-rl", "-F", "-e", BUILD, "-e", f"{SOURCE}/", folder], stdout=subprocess.PIPE, text=True).stdout
+
+
 class Installed(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -72,15 +77,77 @@ class Installed(unittest.TestCase):
                      for end in ("", ".1", f".{VERSION}")}
         libraries |= {f"{lib}/lib{name}.a" for name in ("tally", "tally_malloc", "tally_api")}
         configuration = {f"{lib}/cmake/tally/{name}.cmake"
-                         for name in ("tally-config", "tally-config-release", "tally-config-version")}
+                         for name in ("tally-config", "tally-config-version", "tally-targets", "tally-targets-release")}
         configuration |= {f"{lib}/pkgconfig/{name}.pc" for name in ("tally", "tally-static")}
         programs = {"bin/tally", "bin/tally-dump"}
         pages = {name for name in found if re.fullmatch(r"share/man/man1/tally(-[a-z]+)?\.1", name)}
         self.assertGreater(len(pages), 10)
-        self.assertEqual(found, headers | libraries | configuration | programs | pages | {"share/doc/tally/LICENSE"})
+        pages.add("share/man/man7/tally.7")
+        manual = {name for name in found if name.startswith("share/doc/tally/docs/")}
+        self.assertLessEqual({f"share/doc/tally/docs/{name}" for name in ("OPTIONS.md", "CHANGELOG.md", "images/report.png",
+                                                                         "monitoring/alerts.yml")}, manual)
+        manual |= {f"share/doc/tally/{name}" for name in ("LICENSE", "README.md")}
+        self.assertEqual(found, headers | libraries | configuration | programs | pages | manual)
+
+    def test_the_page_of_the_options(self):
+        with open(f"{SOURCE}/docs/OPTIONS.md") as page, open(f"{self.prefix}/share/man/man7/tally.7") as man:
+            options = re.findall(r"^\| `(TALLY_\w+)`", page.read(), re.MULTILINE)
+            self.assertGreater(len(options), 20)
+            self.assertEqual(re.findall(r"^\.B (TALLY_\w+)$", man.read(), re.MULTILINE), options)
+
+    def test_no_folder_of_the_build_is_told(self):
+        self.assertEqual(told_in(self.prefix), "")
 
     def test_find_package(self):
         self.build_consumer(["tally", "malloc", "shared", "api"], f"-DCMAKE_PREFIX_PATH={self.prefix}")
+
+    def test_components(self):
+        def configure(component):
+            build = self.folder()
+            with open(f"{build}/CMakeLists.txt", "w") as file:
+                file.write("cmake_minimum_required(VERSION 3.21)\nproject(other LANGUAGES C)\n"
+                           f"find_package(tally REQUIRED COMPONENTS {component})\n")
+            return subprocess.run(["cmake", "-S", build, "-B", f"{build}/build", f"-DCMAKE_PREFIX_PATH={self.prefix}"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.assertEqual(configure("malloc shared").returncode, 0)
+        done = configure("malloc pool")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("tally has no component 'pool': it has malloc, shared, tally, api and hardened, and no component needs to "
+                      "be named", " ".join(done.stdout.split()))
+
+    def test_the_headers_for_cpp_need_cpp20(self):
+        for header, message in ("tally.h", None), *((f"{name}.hpp", "C++ headers need C++20, such as by -std=c++20")
+                                                    for name in ("tally", "memory", "arena", "pool")):
+            done = subprocess.run(["g++", "-std=c++17", f"-I{self.prefix}/include", "-fsyntax-only", "-xc++", "-"],
+                                  input=f"#include <tally/{header}>\n", stderr=subprocess.PIPE, text=True)
+            if message:
+                self.assertIn(message, next(line for line in done.stderr.split("\n") if "error:" in line))
+            else:
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_other_folders(self):
+        """By what is configured, as to build it again takes minutes: pkg-config's files, and where `tally` looks."""
+        def configure(*options):
+            build = self.folder()
+            call("cmake", "-S", SOURCE, "-B", build, "-DTALLY_TESTS=OFF", "-DTALLY_BENCH=OFF", "-DTALLY_EXAMPLES=OFF",
+                 "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", "-DCMAKE_INSTALL_PREFIX=/opt/tally", *options)
+            environment = {**os.environ, "PKG_CONFIG_PATH": f"{build}/packaging"}
+            flags = [call("pkg-config", "--cflags", "--libs", name, env=environment).split() for name in ("tally", "tally-static")]
+            with open(f"{build}/compile_commands.json") as file:
+                looks = re.findall(r'TALLY_INSTALLED_LIBRARIES=[\\"]*([^\\" ]*)', file.read())
+            return *flags, set(looks)
+            # Configured once: what comes later must know the folders too.
+            told = call("grep", "-rhI", "INTERFACE_INCLUDE_DIRECTORIES", f"{build}/packaging")
+            self.assertEqual(len(told.split("\n")), 6, told)
+        shared, static, looks = configure("-DCMAKE_INSTALL_LIBDIR=lib64")
+        self.assertTrue(shared[0].endswith("/include") and shared[1].endswith("/lib64"), shared)
+        self.assertEqual(looks, {"../lib64"})
+        shared, static, looks = configure("-DCMAKE_INSTALL_LIBDIR=/srv/lib", "-DCMAKE_INSTALL_INCLUDEDIR=/srv/headers")
+        self.assertEqual(shared, ["-I/srv/headers", "-L/srv/lib", "-ltally"])
+        self.assertEqual(static, ["-I/srv/headers", "-Wl,-u,malloc", "/srv/lib/libtally_malloc.a"])
+        self.assertEqual(looks, {"/srv/lib"})
+        shared, static, looks = configure("-DCMAKE_INSTALL_LIBDIR=/srv/lib", "-DCMAKE_INSTALL_INCLUDEDIR=include")
+        self.assertEqual(shared, ["-I/opt/tally/include", "-L/srv/lib", "-ltally"])
 
     def test_link_time_optimisation(self):
         self.build_consumer(["tally", "malloc"], f"-DCMAKE_PREFIX_PATH={self.prefix}", "-DLTO=ON")

@@ -27,7 +27,7 @@ tally run --report /report.json perl -e 'open F, "/proc/self/maps"; print grep m
 tally-dump /report.json | grep TAG
 LD_PRELOAD=libtally.so.1 grep -q libtally.so.1 /proc/self/maps
 LD_PRELOAD=libtally-hardened.so.1 grep -q libtally-hardened.so.1 /proc/self/maps
-ls /usr/share/man/man1/tally-run.1.gz /usr/share/doc/libtally1/changelog.gz /usr/include/tally/tally.h
+ls /usr/share/man/man1/tally-run.1.gz /usr/share/man/man7/tally.7.gz /usr/share/doc/tally-tools/docs/OPTIONS.md /usr/share/doc/libtally1/changelog.gz /usr/include/tally/tally.h
 apt-get purge -qq libtally1 libtally-dev tally-tools
 rm /report.json
 left=$(ours)
@@ -59,6 +59,11 @@ def main():
         errors = [line for line in said.splitlines()
                   if line.startswith("E:") and not any(f" {known} " in line for known in KNOWN)]
         assert not errors, "\n".join(errors)
+        for package in packages:
+            call("dpkg-deb", "-x", package, f"{room}/inside")
+        call("sh", "-c", f"find {room}/inside -name '*.gz' | xargs gunzip")
+        told = subprocess.run(["grep", "-rl", "-F", BUILD, f"{room}/inside"], stdout=subprocess.PIPE, text=True).stdout
+        assert not told, f"the folder of the build is told in\n{told}"
         os.mkdir(f"{room}/packages")
         for package in packages:
             os.rename(package, f"{room}/packages/{os.path.basename(package)}")

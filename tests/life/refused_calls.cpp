@@ -2,7 +2,9 @@
 // openat, getrandom, mprotect, munmap. Memory may stay, but the program goes on, and free keeps
 // errno. In the end it refuses mmap: what there is goes on, and more is NULL and ENOMEM. One that
 // refuses the handler of the dump signal is told of. And one that refuses mprotect does so before
-// the program has its first instruction, as the hardened build closes pages from then on.
+// the program has its first instruction, as the hardened build closes pages from then on. Those
+// that kill for what is refused leave a program alone that does nothing unusual, a recorded one
+// too.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/mman.h>
@@ -65,6 +67,34 @@ void live_where_mprotect_kills() {
   CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
   if (WEXITSTATUS(status) == SKIPPED) _exit(SKIPPED);
   CHECK(WEXITSTATUS(status) == 0);
+}
+
+// What a record needs of the system beyond what programs do, as systemd's @system-service without
+// @resources kills for.
+void be_recorded_where_that_kills(char* self) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("TALLY_RECORD", "1", 1);
+    setenv("TALLY_RECORD_MS", "10", 1);
+    for (int number : {SYS_mincore, SYS_sched_setscheduler, SYS_setpriority, SYS_unshare}) {
+      refuse(number, SECCOMP_RET_KILL_PROCESS);
+    }
+    execl("/proc/self/exe", self, "record", nullptr);
+    _exit(1);
+  }
+  int status;
+  CHECK(waitpid(pid, &status, 0) == pid);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+int work_recorded() {
+  static void* blocks[2000];
+  for (int round = 0; round < 20; round++) {
+    for (size_t i = 0; i < 2000; i++) blocks[i] = malloc(i * 40);
+    usleep(10'000);
+    for (void* each : blocks) free(each);
+  }
+  return 0;
 }
 
 void refuse_the_dump_signal(char* self) {
@@ -132,9 +162,12 @@ int work_without_mprotect() {
 
 int main(int argc, char** argv) {
   CHECK_LIVE();
-  if (argc > 1) return strcmp(argv[1], "work") == 0 ? work_without_mprotect() : 0;
+  if (argc > 1 && strcmp(argv[1], "work") == 0) return work_without_mprotect();
+  if (argc > 1 && strcmp(argv[1], "record") == 0) return work_recorded();
+  if (argc > 1) return 0;
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
   live_where_mprotect_kills();
+  be_recorded_where_that_kills(argv[0]);
   refuse_the_dump_signal(argv[0]);
   start_without_mprotect(argv[0]);
   for (int number : {SYS_madvise, SYS_mremap, SYS_membarrier, SYS_getcpu, SYS_openat,

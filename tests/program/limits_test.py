@@ -154,7 +154,7 @@ def messages(folder):
     for name, command, limit, status, words in [
             ("bash", ["bash", "-c", grow], 16 * M, 2, "xrealloc: cannot allocate"),
             ("perl", ["perl", "-e", 'push @l, "x" x 1000 for 1..1e8; print "never\n"'], 16 * M, 1, "Out of memory!"),
-            ("awk", ["awk", 'BEGIN { for (i = 0; i < 1e8; i++) a[i] = i "xxxxxxxxxxxx"; print "never" }'], 16 * M, None,
+            ("mawk", ["mawk", 'BEGIN { for (i = 0; i < 1e8; i++) a[i] = i "xxxxxxxxxxxx"; print "never" }'], 16 * M, None,
              ""),
             ("git", ["git", "-c", "core.bigFileThreshold=4g", "hash-object", "--stdin"], 16 * M, 128, "Out of memory")]:
         need(name)

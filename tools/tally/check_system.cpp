@@ -180,9 +180,10 @@ void check_limit(Findings& findings, int resource, const char* name) {
 }
 
 void check_backends(Findings& findings) {
-  for (const char* name : {"jemalloc", "mimalloc"}) {
+  for (const Backend& backend : backends()) {
+    if (backend.files.empty()) continue;
     try {
-      findings.ok("backend", find_backend_library(*find_backend(name), linker_search_path()));
+      findings.ok("backend", find_backend_library(backend, linker_search_path()));
     } catch (const Failure& failure) {
       findings.note("backend", failure.what(), "");
     }

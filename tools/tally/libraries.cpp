@@ -16,19 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<Backend>& backends() {
-  static const std::vector<Backend> all = {
-      {"os", {}, "", ""},
-      {"libc", {}, "", ""},
-      {"jemalloc", {"libjemalloc.so.2"}, "libjemalloc2", "mallocx"},
-      {"mimalloc",
-       {"libmimalloc.so.2", "libmimalloc.so.3", "libmimalloc.so"},
-       "libmimalloc2.0",
-       "mi_malloc_aligned"},
-  };
-  return all;
-}
-
 // "a, b or c".
 template <class Names>
 std::string listed(const Names& names) {
@@ -88,6 +75,19 @@ std::string among_files(const Backend& backend, const std::vector<std::string>& 
 
 }  // namespace
 
+const std::vector<Backend>& backends() {
+  static const std::vector<Backend> all = {
+      {"os", {}, "", ""},
+      {"libc", {}, "", ""},
+      {"jemalloc", {"libjemalloc.so.2"}, "libjemalloc2", "mallocx"},
+      {"mimalloc",
+       {"libmimalloc.so.2", "libmimalloc.so.3", "libmimalloc.so"},
+       "libmimalloc2.0",
+       "mi_malloc_aligned"},
+  };
+  return all;
+}
+
 const Backend* find_backend(std::string_view name) {
   for (const Backend& backend : backends()) {
     if (backend.name == name) return &backend;
@@ -142,10 +142,12 @@ std::string find_tally_library(const std::string& given, const std::string& name
   const fs::path own = fs::read_symlink("/proc/self/exe").parent_path();
   const fs::path prefix = own.parent_path();
   std::string looked_at;
-  // As it is built and installed; and all in one folder.
-  for (const fs::path& folder : {prefix / "lib", prefix / TALLY_LIBRARY_FOLDER, own}) {
+  // As it is installed and built; and all in one folder.
+  const fs::path installed = (own / TALLY_INSTALLED_LIBRARIES).lexically_normal();
+  for (const fs::path& folder : {installed, prefix / "lib", own}) {
     std::string path = folder / name;
     if (fs::exists(path)) return preloadable(path);
+    if (looked_at.find(path) != looked_at.npos) continue;
     looked_at += (looked_at.empty() ? "" : ", ") + path;
   }
   throw Failure(kConfiguration, name + " was not found; looked for " + looked_at +

@@ -14,6 +14,8 @@ struct Backend {
   std::string_view symbol;              // that Tally calls it by
 };
 
+const std::vector<Backend>& backends();
+
 // nullptr if the library has no backend of that name.
 const Backend* find_backend(std::string_view name);
 
