@@ -85,9 +85,11 @@ size_t purge_all(bool mine) {
 }
 
 bool make_room() {
+  const uint64_t given = runs_given();
   // Holes are for the system; addresses are what is missing here.
   size_t purged = purge_all_of(true, false);
-  return hollow_chunks() || purged != 0;
+  // Slots that are closed as they come free (hardened) have nothing for the purge.
+  return hollow_chunks() || purged != 0 || runs_given() != given;
 }
 
 }  // namespace tally::core

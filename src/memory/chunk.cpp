@@ -25,6 +25,8 @@ constinit Chunk* g_bins[kSlotsPerChunk] = {};
 constinit uint64_t g_filled_bins = 0;
 // Dirty slots of all chunks. Written under `central`.
 constinit std::atomic<size_t> g_dirty{0};
+// How often slots came free. Written under `central`.
+constinit Relaxed<uint64_t> g_vacated{0};
 constinit Refusal g_refusal;
 // When more are dirty than may wait, so much is purged at once, no more, as a free waits for it.
 constexpr size_t kPurgeStep = 4 * MiB;
@@ -206,6 +208,7 @@ void vacate(Chunk* chunk, unsigned first, unsigned slots, Closing closing = Clos
     address_map.set(chunk->slot_end(i) - 1, &chunk->slabs[i]);
   }
   chunk->free_slots |= mask;
+  g_vacated = g_vacated + 1;
   if (!close(chunk, first, slots, closing)) {
     set_dirty(chunk, chunk->dirty_slots | mask);
     chunk->dirty_since = os::now_ms();
@@ -395,6 +398,8 @@ size_t chunk_count() {
   }
   return count;
 }
+
+uint64_t runs_given() { return g_vacated; }
 
 size_t dirty_run_bytes() { return g_dirty.load(std::memory_order_relaxed) * kSlotBytes; }
 

@@ -88,6 +88,8 @@ bool wants_huge_pages();
 // A part of the chunk goes back to the system.
 void keep_pages_small(Chunk* chunk);
 
+// How often slots came free. Any thread, without a lock.
+uint64_t runs_given();
 // Of free memory that waits for its purge. Any thread, without a lock.
 size_t dirty_run_bytes();
 // Chunks there are. Any thread, without a lock.

@@ -50,18 +50,6 @@ bool is_readable(const void* p);
 
 // Its system calls are filtered, as in a sandbox, which may kill it for one that is not usual.
 bool is_filtered();
-
-// What the kernel counts as resident, and what of it is of files and shared memory; 0 if it does
-// not say.
-struct Resident {
-  size_t all = 0, shared = 0;
-};
-Resident resident();
-// From now on that opens no file, but in a process that was forked since. One thread at a time.
-void keep_resident_at_hand();
-// Of these bytes, whole pages of private memory, those that are resident; less if they are gone, or
-// the system does not tell.
-size_t resident_in(const void* p, size_t bytes);
 // What the process may have: the least limit of its cgroups, else the machine's memory.
 uint64_t memory_bytes(bool* of_cgroup);
 // From the kernel, as a child made behind libc's back would find its parent's number with libc.

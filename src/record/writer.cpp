@@ -11,6 +11,7 @@
 #include "memory/meta.h"
 #include "os/file.h"
 #include "os/libc.h"
+#include "os/resident.h"
 #include "record/file.h"
 #include "record/frame.h"
 #include "record/profile.h"

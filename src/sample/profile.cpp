@@ -3,6 +3,7 @@
 #include "base/math.h"
 #include "memory/meta.h"
 #include "os/os.h"
+#include "os/resident.h"
 #include "sample/poisson.h"
 
 namespace tally::core {

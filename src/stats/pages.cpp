@@ -9,6 +9,7 @@
 #include "memory/meta.h"
 #include "memory/span.h"
 #include "os/os.h"
+#include "os/resident.h"
 
 namespace tally::core {
 namespace {

@@ -12,6 +12,7 @@
 #include "memory/chunk.h"
 #include "memory/meta.h"
 #include "os/os.h"
+#include "os/resident.h"
 
 namespace tally::core {
 namespace {

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "caller.hpp"
+#include "classes.h"
 #include "threads.hpp"
 
 namespace {
@@ -87,9 +88,9 @@ void exact_totals(const Caller& a, const Caller& b) {
   CHECK_OP(after.own.alloc_count - before.own.alloc_count, ==, kCount);
   CHECK_OP(after.own.requested_bytes - before.own.requested_bytes, ==, kCount * (kCount + 1) / 2);
   uint64_t bytes = 0;
-  for (void* block : blocks) bytes += tally_usable_size(block);
+  for (void* block : blocks) bytes += counted_bytes(block);
   CHECK_OP(after.own.live_bytes - before.own.live_bytes, ==, bytes);
-  CHECK_OP(stats_of(tally_tag_find(kB)).own.live_bytes - other.own.live_bytes, ==, 64);
+  CHECK_OP(stats_of(tally_tag_find(kB)).own.live_bytes - other.own.live_bytes, ==, class_of(64));
   tally_snapshot_t* all = tally_snapshot();
   CHECK(all != nullptr);
   uint64_t live = 0, allocs = 0;

@@ -2,7 +2,7 @@
 
     --seconds N     how long at least (10)
     --slack N       how much a series may grow in its second half, in hundredths of its mean (2)
-    --report FILE   the series, a line a sample, for plots
+    --report FILE   the series, a line a sample, for plots; and the parts of the ledger, which tell what grew
     --expect-leak   the server leaks, and that this is found is what is tested
 
 The server audits its own books, to the byte, several times a second. Here its memory, Tally's metadata, descriptors,
@@ -62,7 +62,7 @@ class Watched:
         self.begun = time.monotonic()
         self.report = open(arguments.report, "w") if arguments.report else None
         if self.report:
-            print("seconds", *FIXED, file=self.report)
+            print("seconds", *FIXED, *residual.PARTS, file=self.report)
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
 
@@ -95,7 +95,8 @@ class Watched:
         for name, value in now.items():
             self.series[name].append((time.monotonic(), value))
         if self.report:
-            print(f"{time.monotonic() - self.begun:.1f}", *now.values(), file=self.report, flush=True)
+            parts = [found.ledger[part] for part in residual.PARTS]
+            print(f"{time.monotonic() - self.begun:.1f}", *now.values(), *parts, file=self.report, flush=True)
 
     def watch(self, seconds):
         pause = min(5, max(0.1, seconds / 1000))

@@ -1,9 +1,13 @@
-// What the stress programs share: places through which threads swap blocks, and arguments.
+// What the stress programs share: places through which threads swap blocks, arguments, and that the
+// backend is the one that was asked for.
 #pragma once
+
+#include <tally/tally.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -37,4 +41,15 @@ inline uint64_t argument(int argc, char** argv, const char* name, uint64_t other
     if (strcmp(argv[i], name) == 0) return strtoull(argv[i + 1], nullptr, 10);
   }
   return other;
+}
+
+// Over another backend, with which Tally goes on where one cannot be used, a test proves nothing.
+inline void expect_backend() {
+  const char* name = getenv("TALLY_BACKEND");
+  tally_snapshot_t* snapshot = tally_snapshot();
+  if (strcmp(snapshot->backend, name == nullptr ? "os" : name) != 0) {
+    fprintf(stderr, "the backend is %s\n", snapshot->backend);
+    abort();
+  }
+  tally_snapshot_free(snapshot);
 }

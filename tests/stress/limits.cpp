@@ -210,6 +210,7 @@ int main(int argc, char** argv) {
   const uint64_t seed = argument(argc, argv, "--seed", 1);
   const uint64_t operations = argument(argc, argv, "--operations", 100000);
   const auto count = static_cast<unsigned>(argument(argc, argv, "--threads", 8));
+  expect_backend();
   make_tree();
   std::vector<std::thread> workers;
   for (unsigned i = 0; i < count; ++i) workers.emplace_back(work, i, seed, operations);

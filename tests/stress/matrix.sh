@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The stress programs in every way that changes what threads do to each other: matrix.sh PROGRAMS [OPERATIONS [SEED...]]
-# where PROGRAMS is the folder of a build with ThreadSanitizer. Not over other backends: a sanitizer's malloc is not theirs.
+# where PROGRAMS is the folder of a build with ThreadSanitizer. Of other backends over `libc`, which is the sanitizer's there.
 set -euo pipefail
 programs=$1
 operations=${2:-200000}
@@ -32,6 +32,14 @@ for seed; do
     run $more "$programs/limits" --seed "$seed" --operations $((operations / 20))
     # shellcheck disable=SC2086
     run $more "$programs/preempted" --seed $((seed * 1000)) --seeds 50
+  done
+  for more in "" "$sampled $recorded TALLY_PURGE_MS=10 TALLY_LIMIT=4G"; do
+    # shellcheck disable=SC2086
+    run TALLY_BACKEND=libc $more "$programs/stress" --seed "$seed" --operations "$operations" --forks 5
+    # shellcheck disable=SC2086
+    run TALLY_BACKEND=libc $more "$programs/limits" --seed "$seed" --operations $((operations / 20))
+    # shellcheck disable=SC2086
+    run TALLY_BACKEND=libc $more "$programs/preempted" --seed $((seed * 1000)) --seeds 50
   done
 done
 ((failed == 0)) || { echo "$failed failed"; exit 1; }

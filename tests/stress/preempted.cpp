@@ -181,6 +181,7 @@ void history(uint64_t seed) {
 int main(int argc, char** argv) {
   const uint64_t first = argument(argc, argv, "--seed", 1);
   const uint64_t count = argument(argc, argv, "--seeds", 20);
+  expect_backend();
   for (size_t t = 0; t < kTags; ++t) {
     g_tags[t] = tally_tag_create(("/preempted/" + std::to_string(t)).c_str());
   }

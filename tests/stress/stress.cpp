@@ -378,6 +378,7 @@ Options parse(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   const Options options = parse(argc, argv);
+  expect_backend();
   std::printf("seed %llu, %llu operations, %llu threads\n",
               static_cast<unsigned long long>(options.seed),
               static_cast<unsigned long long>(options.operations),

@@ -7,6 +7,7 @@
 #include "fake_os.h"
 #include "heap/slab_ops.h"
 #include "os/os.h"
+#include "os/resident.h"
 #include "unit.h"
 
 namespace tally::unit {

@@ -7,6 +7,7 @@
 #include "heap/holes.h"
 #include "heap/purge.h"
 #include "os/os.h"
+#include "os/resident.h"
 #include "stats/walk.h"
 #include "unit.h"
 

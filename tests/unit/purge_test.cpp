@@ -7,6 +7,7 @@
 #include "heap/heap.h"
 #include "memory/chunk.h"
 #include "os/os.h"
+#include "os/resident.h"
 #include "unit.h"
 
 namespace tally::unit {

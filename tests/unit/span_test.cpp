@@ -8,6 +8,7 @@
 #include "base/math.h"
 #include "fake_os.h"
 #include "os/os.h"
+#include "os/resident.h"
 #include "unit.h"
 
 namespace tally::unit {

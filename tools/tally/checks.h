@@ -10,15 +10,15 @@ namespace tally::tool {
 
 enum class Level { kOk, kNote, kProblem };
 
-struct Finding {
-  Level level;
-  std::string about;   // a word
-  std::string text;    // what was found
-  std::string advice;  // what to do or to know; may be empty
-};
-
 class Findings {
  public:
+  struct Finding {
+    Level level;
+    std::string about;   // a word
+    std::string text;    // what was found
+    std::string advice;  // what to do or to know; may be empty
+  };
+
   void ok(const char* about, const std::string& text) { add(Level::kOk, about, text, ""); }
   void note(const char* about, const std::string& text, const std::string& advice) {
     add(Level::kNote, about, text, advice);

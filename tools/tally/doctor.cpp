@@ -53,8 +53,8 @@ const char* name_of(Level level) {
 
 void print_text(const Findings& findings) {
   size_t widest = 0;
-  for (const Finding& finding : findings.all()) widest = std::max(widest, finding.about.size());
-  for (const Finding& finding : findings.all()) {
+  for (const auto& finding : findings.all()) widest = std::max(widest, finding.about.size());
+  for (const auto& finding : findings.all()) {
     const std::string text = printable(finding.text), advice = printable(finding.advice);
     printf("%-8s %-*s  %s%s%s\n", name_of(finding.level), static_cast<int>(widest),
            finding.about.c_str(), text.c_str(), advice.empty() ? "" : ": ", advice.c_str());
@@ -63,7 +63,7 @@ void print_text(const Findings& findings) {
 
 void print_json(const Findings& findings) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const Finding& finding : findings.all()) {
+  for (const auto& finding : findings.all()) {
     list.push_back({{"level", name_of(finding.level)},
                     {"about", finding.about},
                     {"text", printable(finding.text)},
@@ -81,7 +81,7 @@ bool is_number(const std::string& text) {
 
 bool Findings::has_problem() const {
   return std::any_of(all_.begin(), all_.end(),
-                     [](const Finding& finding) { return finding.level == Level::kProblem; });
+                     [](const auto& finding) { return finding.level == Level::kProblem; });
 }
 
 int doctor(int argc, char** argv) {
