@@ -53,7 +53,7 @@ def parsed(made):
         args.rounds = 1
     bin_dir = pathlib.Path(args.build).resolve() / "bin"
     if not (bin_dir / "bench_launch").exists():
-        sys.exit(f"bench: {bin_dir} has no benchmarks; build them first (cmake --build {args.build})")
+        sys.exit(f"bench: {bin_dir} has no benchmarks; build them first (tools/dev build)")
     names = [name for name in args.allocators.split(",") if name]
     return args, allocators.find(names, args.build, args.peer, skip_missing=args.smoke), bin_dir
 
@@ -74,12 +74,13 @@ class Launched:
         preload = allocator.preload_for(program)
         env = clean_environment() | {"BENCH_ALLOCATOR": allocator.library if preload else allocator.name}
         env |= allocator.environment | program.env | extra_env
-        self.report, write = os.pipe()
+        read, write = os.pipe()
+        self.report = os.fdopen(read)  # buffered, for a short program's last line may be there with its first
         self.process = subprocess.Popen(
             [bin_dir / "bench_launch", str(write), preload, *program.argv], env=env, pass_fds=[write],
             stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, text=True)
         os.close(write)
-        self.pid = int(os.read(self.report, 64).split(b"\n")[0].split()[1])
+        self.pid = int(self.report.readline().split()[1])
         self.output = ""
         if program.group == "real":  # the workloads check for themselves
             if not programs.wait_for_map(self.pid, allocator.library, time.monotonic() + 10):
@@ -96,7 +97,7 @@ class Launched:
         except subprocess.TimeoutExpired:
             self.stop()
             raise RunFailed(f"{self.name}: not done after {TIMEOUT_S} s") from None
-        with os.fdopen(self.report) as report:
+        with self.report as report:
             words = report.read().split()
         if not words or words[0] != "used":
             raise RunFailed(f"{self.name}: not started: {errors.strip()}")

@@ -1,9 +1,10 @@
-"""The programs that run.py runs: workloads/ (patterns of the field's benchmarks) and real ones."""
+"""The programs that run.py runs: workloads/ (patterns of the field's benchmarks), real ones, or one that it is given."""
 import dataclasses
 import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ REDIS_KEYS = 200000
 @dataclasses.dataclass
 class Program:
     name: str
-    group: str  # single, multi, real
+    group: str  # single, multi, real, own
     argv: list
     env: dict = dataclasses.field(default_factory=dict)
     stdin: str = ""  # text
@@ -97,9 +98,33 @@ def _real(smoke, scratch):
     ]
 
 
-def listed(bin_dir, smoke, threads, only):
-    """(programs, messages about those left out, a folder for what they write)"""
+def _is_static(path):
+    """An ELF file that names no dynamic linker; no script."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+        if head[:4] != b"\x7fELF":
+            return False
+        file.seek(struct.unpack_from("<Q", head, 32)[0])
+        size, count = struct.unpack_from("<HH", head, 54)
+        table = file.read(size * count)
+    PT_INTERP = 3
+    return all(struct.unpack_from("<I", table, i * size)[0] != PT_INTERP for i in range(count))
+
+
+def _own(command):
+    path = shutil.which(command[0])
+    if not path:
+        sys.exit(f"bench: no program '{command[0]}' that could be started")
+    if _is_static(path):
+        sys.exit(f"bench: {path} is static: what is preloaded is ignored, and it keeps its own malloc")
+    return Program(pathlib.Path(command[0]).name, "own", command, links_malloc=True)  # or it may
+
+
+def listed(bin_dir, smoke, threads, only, own):
+    """(programs, messages about those left out, a folder for what they write). Own: the command of the only one."""
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="tally-bench-"))
+    if own:
+        return [_own(own)], [], scratch
     programs = _workloads(bin_dir, 1 if smoke else 100, threads) + _real(smoke, scratch)
     if only:
         unknown = set(only) - {p.name for p in programs} - {p.group for p in programs}
@@ -117,15 +142,18 @@ def listed(bin_dir, smoke, threads, only):
 
 def bindings_of_malloc(program, allocator, preload, scratch):
     """Who takes `malloc` from where, as the dynamic linker itself says: a set of (file, library). The program is
-    started with arguments that make it end at once."""
+    started with arguments that make it end at once, or, where those are not known, not at all."""
     quick = {"redis": ["redis-server", "--version"], "g++": program.argv[:-1] + ["-DSMOKE", program.argv[-1]],
              "sqlite3": ["sqlite3", "--version"], "node": ["node", "-e", "0"], "perl": ["perl", "-e", "1"],
              "git": ["git", "--version"],
-             "python3": [program.argv[0], "-c", "0"]}[program.name]
+             "python3": [program.argv[0], "-c", "0"]}.get(program.name if program.group == "real" else "")
     output = pathlib.Path(tempfile.mkdtemp(dir=scratch))
     env = dict(os.environ, LD_DEBUG="bindings", LD_BIND_NOW="1", LD_DEBUG_OUTPUT=str(output / "ld"))
     if preload:
         env["LD_PRELOAD"] = preload
+    if not quick:  # as ldd does: what it needs is loaded and bound, and it ends before its first instruction
+        quick = program.argv[:1]
+        env |= {"LD_TRACE_LOADED_OBJECTS": "1", "LD_WARN": "yes"}
     subprocess.run(quick, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
     bound = set()
     for file in output.iterdir():

@@ -152,6 +152,8 @@ def arguments():
     parser = measure.parser(__doc__, rounds=5, only="programs or groups (single, multi, real)")
     parser.add_argument("--base", default="mimalloc", help="what the ratios are to")
     parser.add_argument("--threads", type=int, default=max(2, min(8, len(os.sched_getaffinity(0)))))
+    parser.add_argument("own", nargs="*", metavar="PROGRAM",
+                        help="after --: a program of your own and its arguments, in the place of all others")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the programs")
     return parser
 
@@ -160,7 +162,7 @@ def main():
     args, chosen, bin_dir = measure.parsed(arguments())
     names = [a.name for a in chosen]
     base = args.base if args.base in names else names[0]
-    listed, left_out, scratch = programs.listed(bin_dir, args.smoke, args.threads, args.only)
+    listed, left_out, scratch = programs.listed(bin_dir, args.smoke, args.threads, args.only, args.own)
     extra_env = dict(item.split("=", 1) for item in args.env)
     for line in left_out:
         print(line, file=sys.stderr)
@@ -171,7 +173,7 @@ def main():
         for program in listed:
             if program.prepare:
                 program.prepare()
-            for allocator in chosen if program.group == "real" else []:
+            for allocator in chosen if program.group in ("real", "own") else []:
                 message = programs.check_real(program, allocator, allocator.preload_for(program), scratch)
                 if message:
                     sys.exit(f"bench: {message}")
@@ -184,7 +186,8 @@ def main():
     text = summary(about, results.rows, failures, listed, names, base, args.rounds)
     (args.out / "summary.md").write_text(text)
     print(text)
-    plots.draw(args.out)
+    if not args.own:  # two numbers for each allocator
+        plots.draw(args.out)
     return 1 if failures else 0
 
 

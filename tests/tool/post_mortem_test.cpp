@@ -87,6 +87,18 @@ TEST_F(PostMortem, TellsTheLargestTagsAndTheLedger) {
             "/              1.00 MiB   2.00 MiB        87.0 MiB\n");
 }
 
+TEST_F(PostMortem, TellsWhereToLookIfMostIsNotOfTheHeap) {
+  file_.frame.ledger.live = 49 * kMiB;
+  EXPECT_NE(text().find(
+                "= live blocks 49.0 MiB + other 51.0 MiB\n"
+                "most is \"other\", no heap of Tally's: maybe of an allocator that the program has "
+                "inside; `tally doctor PROGRAM` tells of one (python3: PYTHONMALLOC=malloc)\nTAG "),
+            std::string::npos)
+      << text();
+  file_.frame.ledger.live = 50 * kMiB;
+  EXPECT_EQ(text().find("most is"), std::string::npos) << text();
+}
+
 TEST_F(PostMortem, TellsWhatGrewInTheLastMinutes) {
   add_point(900, {});  // too long ago
   add_point(240, {{cache_, 0, 24 * 1024}, {root_, 0, 3 * 1024}});

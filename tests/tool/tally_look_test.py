@@ -186,15 +186,22 @@ class Targets(records.RecordTest):
         for pid in "4194305", "99999999999999999999":
             self.refuses(f"no process {pid}, and no record of one", pid)
 
-    def test_a_process_without_a_record(self):
-        child = subprocess.Popen(["sleep", "60"])
+    def sleeper(self, **environment):
+        """Popen returns in the middle of the exec, before the process has its new name."""
+        child = subprocess.Popen(["sleep", "60"], env={**self.env, **environment})
         self.addCleanup(lambda: (child.kill(), child.wait()))
+        name, deadline = pathlib.Path(f"/proc/{child.pid}/comm"), time.monotonic() + 30
+        while name.read_text() != "sleep\n" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return child
+
+    def test_a_process_without_a_record(self):
+        child = self.sleeper()
         self.refuses(f"process {child.pid} (sleep) has no record: start it by tally run PROGRAM, or with "
-                     "LD_PRELOAD=libtally.so and TALLY_RECORD=1", child.pid)
+                     "TALLY_RECORD=1 and, if it is not linked to Tally, LD_PRELOAD=libtally.so.1", child.pid)
 
     def test_a_process_under_tally_without_a_record(self):
-        child = subprocess.Popen(["sleep", "60"], env={**self.env, "LD_PRELOAD": tool.LIBRARY})
-        self.addCleanup(lambda: (child.kill(), child.wait()))
+        child = self.sleeper(LD_PRELOAD=tool.LIBRARY)
         maps, deadline = pathlib.Path(f"/proc/{child.pid}/maps"), time.monotonic() + 30
         while "/libtally.so" not in maps.read_text() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -203,8 +210,7 @@ class Targets(records.RecordTest):
 
     def test_a_process_of_another_user(self):
         user, _ = self.own_user()
-        child = subprocess.Popen(["sleep", "60"])
-        self.addCleanup(lambda: (child.kill(), child.wait()))
+        child = self.sleeper()
         self.refuses(f"process {child.pid} (sleep) belongs to root: run tally as that user or as root", child.pid,
                      user=user)
 

@@ -105,6 +105,8 @@ void print_text(const Record& record, const Explanation& all) {
         is_last && all.is_measured ? Style::kDim : Style::kNone);
   }
   fputs(table.text().c_str(), stdout);
+  const std::string hint = hint_at_others(all.parts, all.rss);
+  if (!hint.empty()) printf("\n%s", hint.c_str());
   const record::Ledger& ledger = record.ledger();
   if (ledger.rounding != 0) {
     printf("\nof the live blocks %s is what callers did not ask for: sizes are rounded up\n",

@@ -1,5 +1,7 @@
 #include "ledger_parts.h"
 
+#include <string_view>
+
 #include "text.h"
 
 namespace tally::tool {
@@ -28,6 +30,19 @@ std::vector<LedgerPart> ledger_parts(const record::Ledger& ledger) {
   parts.push_back({"other", "other", part(ledger.rss - known),
                    "stacks, data of programs and libraries, mappings of their own"});
   return parts;
+}
+
+std::string hint_at_others(const std::vector<LedgerPart>& parts, uint64_t rss) {
+  for (const LedgerPart& part : parts) {
+    const std::string_view key = part.key;
+    if ((key != "other" && key != "mappings") || part.bytes <= static_cast<int64_t>(rss / 2))
+      continue;
+    return "most is \"" + std::string(part.label) +
+           "\", no heap of Tally's: maybe of an allocator that the program has inside; `tally "
+           "doctor PROGRAM` "
+           "tells of one (python3: PYTHONMALLOC=malloc)\n";
+  }
+  return "";
 }
 
 std::string format_signed(int64_t bytes) {

@@ -22,6 +22,9 @@ std::vector<LedgerPart> ledger_parts(const record::Ledger& ledger);
 // "RSS 252 MiB = live 227 MiB + free in slabs 6.10 MiB + ...", without what is nothing.
 std::string ledger_line(const Record& record);
 
+// A line of what to look for, where most of rss is neither the heap's nor files'; else nothing.
+std::string hint_at_others(const std::vector<LedgerPart>& parts, uint64_t rss);
+
 // As format_bytes, with a sign.
 std::string format_signed(int64_t bytes);
 

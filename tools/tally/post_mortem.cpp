@@ -158,6 +158,7 @@ std::string post_mortem_of(const std::string& record_file, const Ending& ending)
   const int64_t time = record.frame_head().time;
   const Past past(reader, record, time);
   std::string text = "as of " + before(time, ending.ended) + " before: " + ledger_line(record);
+  text += hint_at_others(ledger_parts(record.ledger()), record.ledger().rss);
   return text + tags_of(record, past, time) + events_of(reader, ending.ended);
 }
 

@@ -107,8 +107,9 @@ std::string record_in_its_root(long pid, uid_t uid) {
   if (read_proc(*pid, "maps").find("/libtally.so") != std::string::npos) {
     fail(process + " is under Tally, but without a record: start it with TALLY_RECORD=1");
   }
-  fail(process + " has no record: start it by tally run PROGRAM, or with LD_PRELOAD=libtally.so " +
-       "and TALLY_RECORD=1");
+  fail(process +
+       " has no record: start it by tally run PROGRAM, or with TALLY_RECORD=1 and, if it " +
+       "is not linked to Tally, LD_PRELOAD=libtally.so.1");
   __builtin_unreachable();
 }
 
