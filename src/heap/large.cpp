@@ -1,6 +1,7 @@
 #include "heap/large.h"
 
 #include <stdint.h>
+#include <string.h>
 
 #include "base/math.h"
 #include "base/preempt.h"
@@ -28,10 +29,15 @@ Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   if (bytes <= kRunMax && alignment <= kRunMax) {
     Slab* run = take_run(slots_for(bytes), alignment, false, zeroed);
     if (!kHardened || run == nullptr) return run;
-    // A slab may have been there.
-    if ((*zeroed || clean_run(run, 0)) && open_run(run, is_open ? bytes : 0)) return run;
-    give_run(run);
-    return nullptr;
+    // A slab may have been there, of which what can be seen goes if the system will not take it.
+    const bool is_dirty = Chunk::of(run)->is_guarded() && !*zeroed && !clean_run(run, 0);
+    if (!open_run(run, is_open ? bytes : 0)) {
+      give_run(run);
+      return nullptr;
+    }
+    if (is_dirty && is_open) memset(run->start, 0, bytes);
+    if (Chunk::of(run)->is_guarded()) *zeroed = true;
+    return run;
   }
   return take_span(bytes, alignment, zeroed);
 }

@@ -255,8 +255,8 @@ bool watch(Thread* thread) {
 
 RunningThread::RunningThread() : thread_(tls.thread) {
   if (thread_ != &g_not_yet && thread_ != &g_gone) {
+    if (thread_->is_unwatched && os::may_arm_thread_exit()) watch(thread_);
     if (is_up_to_date(thread_)) return;
-    if (thread_->is_unwatched) watch(thread_);
     follow_name();
     if (time_to_drop(thread_)) drop_retired_heaps(thread_);
     if (thread_->rounds_seen == purge_rounds.load(std::memory_order_relaxed)) return;

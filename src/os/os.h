@@ -125,6 +125,8 @@ enum class Armed : uint8_t {
   kNo,     // the program has them all
 };
 Armed arm_thread_exit();
+// A thread that is to be armed later may be by now.
+bool may_arm_thread_exit();
 // The thread does not end by pthread_cancel until it is allowed as it was. Through libc.
 int forbid_cancellation();
 void allow_cancellation(int as_it_was);

@@ -518,10 +518,10 @@ int forbid_cancellation() {
 }
 void allow_cancellation(int as_it_was) { pthread_setcancelstate(as_it_was, nullptr); }
 
+bool may_arm_thread_exit() { return g_exit_key.load(std::memory_order_relaxed) != kNoKey; }
+
 Armed arm_thread_exit() {
-  if (g_exit_key.load(std::memory_order_relaxed) == kNoKey && thread_id() == process_id()) {
-    return Armed::kLater;
-  }
+  if (!may_arm_thread_exit() && thread_id() == process_id()) return Armed::kLater;
   const uint64_t key = exit_key();
   if (key == kNoKey) return Armed::kNo;
   // For a key beyond the first 32 libc allocates, by our malloc.

@@ -90,6 +90,18 @@ def check(pod):
         living.kill()
         living.communicate()
 
+    # What others may have put in its place, as all write to /dev/shm, keeps nobody.
+    folder = os.path.join(pod.shared, f"tally-{os.getuid()}")
+    record = os.path.join(folder, "1.tally")
+    for owner in os.getuid(), os.getuid() + 1:
+        if os.path.exists(record):
+            os.remove(record)
+        os.mkfifo(record)
+        os.chown(folder, owner, -1)
+        code, err, _ = pod.start_limited(*as_first, "--exec", SURROUNDINGS, "once")
+        assert code == 0, f"{owner}: {code} {err}"
+    os.chown(folder, os.getuid(), -1)
+
     # Where `tally run` stays, the kernel kills the program alone, the larger one, and the log tells of it.
     code, err, _ = pod.app()
     assert code == -signal.SIGKILL and "it seems for want of memory: the kernel's OOM killer was at work" in err, f"{code} {err}"
