@@ -27,7 +27,7 @@ where it is another.
   --own          a row a tag, without the tags below it, the largest first
   --classes      and the blocks by tag and size, the most free room first
   --rows N       so many rows of each table; 40, and where this is no terminal all (0)
-  --json         all of it; a superset of the library's own JSON
+  --json         all of it, by the names of the library's own JSON
   --openmetrics  for Prometheus; of each tag its own part, so that sums are right
   --help         this text
 
