@@ -135,10 +135,10 @@ class Installed(unittest.TestCase):
             flags = [call("pkg-config", "--cflags", "--libs", name, env=environment).split() for name in ("tally", "tally-static")]
             with open(f"{build}/compile_commands.json") as file:
                 looks = re.findall(r'TALLY_INSTALLED_LIBRARIES=[\\"]*([^\\" ]*)', file.read())
-            return *flags, set(looks)
             # Configured once: what comes later must know the folders too.
             told = call("grep", "-rhI", "INTERFACE_INCLUDE_DIRECTORIES", f"{build}/packaging")
-            self.assertEqual(len(told.split("\n")), 6, told)
+            self.assertEqual(len(told.strip().split("\n")), 5, told)
+            return *flags, set(looks)
         shared, static, looks = configure("-DCMAKE_INSTALL_LIBDIR=lib64")
         self.assertTrue(shared[0].endswith("/include") and shared[1].endswith("/lib64"), shared)
         self.assertEqual(looks, {"../lib64"})

@@ -160,8 +160,7 @@ def outlives_a_kill():
         for point in found.points():
             assert point["rss"] > 0
         os.remove(run.path)
-    # Where others have the processors a publication waits for its turn; but not most of the time.
-    assert late <= KILLS // 2, f"{late} of {KILLS} were late"
+    assert late <= KILLS // 20, f"{late} of {KILLS} were late"
 
 
 def is_harmless_whatever_is_written_to_it():
