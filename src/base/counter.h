@@ -51,6 +51,9 @@ class Moves {
   }
   void end() { ended_.fetch_add(1, std::memory_order_release); }
   uint64_t ended() const { return ended_.load(std::memory_order_acquire); }
+  // No writer is left, as in a forked child.
+  void reset() { begun_.store(ended(), std::memory_order_relaxed); }
+  bool is_under_way() const { return begun_.load(std::memory_order_relaxed) != ended(); }
   // None began since `ended` was that, or was going on then.
   bool none_since(uint64_t ended) const {
     std::atomic_thread_fence(std::memory_order_acquire);

@@ -28,6 +28,25 @@ void purge_beyond_limit(uint64_t now) {
 }  // namespace
 
 constinit std::atomic<uint32_t> purge_rounds{0};
+constinit Moves shared_flushes;
+
+namespace {
+
+// A signal handler interrupted it.
+bool is_flush_mine() { return commons.lock.held_by_me() || sampled.lock.held_by_me(); }
+
+}  // namespace
+
+void await_shared_flush() {
+  constexpr int kPatienceMs = 50;  // it may get no processor for as long
+  for (int i = 0; i < kPatienceMs && shared_flushes.is_under_way() && !is_flush_mine(); ++i) {
+    os::sleep_ms(1);
+  }
+}
+
+void forget_others_flushes() {
+  if (!is_flush_mine()) shared_flushes.reset();
+}
 
 void purge_tick() {
   uint64_t now = os::now_ms();
@@ -42,7 +61,11 @@ void purge_tick() {
        thread = thread->next_thread) {
     if (!thread->lock.try_acquire()) continue;
     // They have nobody else who would. What is in their hand is their own.
-    if (is_shared(thread) && now != last) look_at_idle_heaps(thread, 20000);
+    if (is_shared(thread) && now != last) {
+      shared_flushes.begin();
+      look_at_idle_heaps(thread, 20000);
+      shared_flushes.end();
+    }
     // Slabs that became empty and were kept, or whose last blocks came back by two threads at once,
     // so that neither saw it.
     release_all_empty(thread, kLookAt);

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/counter.h"
+
 namespace tally::core {
 
 // Looks at the clock; at most a few times per TALLY_PURGE_MS there is work. No lock held.
@@ -15,6 +17,15 @@ void purge_tick();
 void on_tick(uint64_t now_ms);
 // How often there was. A thread that sees it change gives back what its idle heaps have in hand.
 extern constinit std::atomic<uint32_t> purge_rounds;
+// Blocks leave the hand of a shared thread, as nobody has asked for any for a while. Who adds
+// counts up reads again if there was such a step meanwhile: a program that does nothing is not to
+// see its counts change by that.
+extern constinit Moves shared_flushes;
+// Returns when none is under way; or after a while, and at once in the midst of one (in a signal
+// handler).
+void await_shared_flush();
+// In a forked child: who was in the midst of one is gone.
+void forget_others_flushes();
 // Everything that is free, now. Returns the bytes that went back. No lock held. `mine`: also what
 // the running thread has in hand, if it is in no step of the heap's.
 size_t purge_all(bool mine = true);

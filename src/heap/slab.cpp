@@ -585,6 +585,7 @@ Block* flush(Heap* heap, Block* foreign) {
     }
     for (int i = 0; i < 2; ++i) {
       for (Block* block = lists[i]; block != nullptr && counts[i] != 0; --counts[i]) {
+        at_point("flush: a block goes back");
         Block* next = block->next();
         Slab* slab = address_map.find(block);
         if (slab->owner.load(std::memory_order_relaxed) == thread) {

@@ -10,6 +10,7 @@
 #include "heap/callers.h"
 #include "heap/guard_report.h"
 #include "heap/last_look.h"
+#include "heap/purge.h"
 #include "heap/thread.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
@@ -122,6 +123,7 @@ void after_fork_in_child() {
   g_interrupting.store(0);
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
+  forget_others_flushes();
   os::reset_streams();
   profile.after_fork();
   tls.thread->for_each_heap([](Heap* heap) { heap->sampling.random = 0; });

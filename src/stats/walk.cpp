@@ -9,6 +9,7 @@
 #include "base/math.h"
 #include "heap/heap.h"
 #include "heap/misuse.h"
+#include "heap/purge.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
 #include "os/os.h"
@@ -167,8 +168,8 @@ template <class Clear, class SumsOf>
 void walk(Clear&& clear, SumsOf&& sums_of) {
   // Heaps seldom go. Where they go all the time, the last reading stands.
   constexpr int kReadings = 4;
-  for (int i = 0; i < kReadings; ++i) {
-    uint64_t moves = heap_moves.ended();
+  for (int i = 0;; ++i) {
+    const uint64_t moves = heap_moves.ended(), flushes = shared_flushes.ended();
     if (i != 0) clear();
     const Chunk* next;
     for (const Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
@@ -199,7 +200,9 @@ void walk(Clear&& clear, SumsOf&& sums_of) {
         sums->totals()->requested += tag->past_requested.load(std::memory_order_relaxed);
       }
     }
-    if (heap_moves.none_since(moves)) return;
+    const bool is_whole = heap_moves.none_since(moves) && shared_flushes.none_since(flushes);
+    if (is_whole || i + 1 == kReadings) return;
+    await_shared_flush();
   }
 }
 

@@ -1,9 +1,12 @@
 #include "heap/commons.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <future>
 
 #include "base/options.h"
+#include "base/preempt.h"
 #include "fake_os.h"
 #include "heap/purge.h"
 #include "heap/thread.h"
@@ -140,6 +143,40 @@ TEST_F(CommonsTest, WhatComesBackGoesBackInTime) {
   purge_tick();
   EXPECT_EQ(own(tag_).footprint_bytes, before_) << "but for what the two threads have in hand";
 }
+
+#if TALLY_CHECKS  // else nobody can be made to wait there
+std::atomic<bool> reading{false};
+
+void wait_for_reader(const char* point) {
+  if (strcmp(point, "flush: a block goes back") != 0 || !commons.lock.held_by_me()) return;
+  while (!reading.load()) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::microseconds(100));
+}
+
+// Tally's own thread passes the purge while the program does nothing.
+TEST_F(CommonsTest, CountsStayAsTheyAreWhileWhatIsInHandGoesBack) {
+  constexpr int kRounds = 50;
+  int wrong = 0;
+  for (int i = 0; i < kRounds; ++i) {
+    on_thread([&] { tally_free(allocate(640)); });
+    reading = false;
+    point_hook = wait_for_reader;
+    std::thread flusher([] {
+      for (int look = 0; look < 3; ++look) {  // that it is idle shows at the second
+        fake_os::advance_clock(options.purge_ms + 1);
+        purge_tick();
+      }
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    reading = true;
+    wrong += live() != 0;
+    flusher.join();
+    point_hook = nullptr;
+  }
+  EXPECT_LE(wrong, 1) << "of " << kRounds << "; one, as the other may get no processor for long";
+  EXPECT_EQ(live(), 0U);
+}
+#endif
 
 // Whatever the size: each part ends with a line.
 TEST_F(CommonsTest, NoLineIsTwoThreads) {
