@@ -221,9 +221,18 @@ void parse(Random& random, tally::Tag tag) {
   for (uint64_t i = 0, n = random.below(60); i < n; ++i) words.emplace_back(random.below(100), 'w');
 }
 
+// A tag's place is another's when nobody can be reading of it any more.
+std::atomic<uint64_t> g_highest_id{0};
+void note_id(uint64_t id) {
+  uint64_t highest = g_highest_id;
+  while (id > highest && !g_highest_id.compare_exchange_weak(highest, id)) {
+  }
+}
+
 void serve(Random& random, Pools& pools, uint64_t number) {
   const tally::Tag tag = tally::Tag::create(("/requests/" + std::to_string(number)).c_str());
   CHECK(tag);
+  note_id(tag.id());
   if (random.below(8) == 0) CHECK(tag.limit(64 * KiB, 4 * MiB));
   parse(random, tag);
   Tenant& tenant = g_tenants[random.below(kTenants)];
@@ -326,9 +335,10 @@ void audit() {
     if (strncmp(tag.name, "/requests/", 10) == 0) CHECK_OP(tag.own.live_bytes, ==, 0);
   }
   // Each line is one that the watcher knows of an audit that was passed.
-  printf("requests %llu tags %llu refused %llu pressed %llu forks %llu snapshots %llu\n",
+  printf("requests %llu tags %llu ids %llu refused %llu pressed %llu forks %llu snapshots %llu\n",
          static_cast<unsigned long long>(g_requests.load()),
          static_cast<unsigned long long>(snapshot->tag_count),
+         static_cast<unsigned long long>(g_highest_id.load()),
          static_cast<unsigned long long>(g_refused.load()),
          static_cast<unsigned long long>(g_pressed.load()),
          static_cast<unsigned long long>(g_forks.load()),

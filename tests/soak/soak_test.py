@@ -27,6 +27,9 @@ FIXED = {"rss": 2 << 20, "metadata": 1 << 20, "descriptors": 2, "mappings": 8, "
          "unexplained": 4 << 20}
 
 
+# What each new id may add to the metadata: a tag and its name.
+PER_ID = 1024
+
 LOOKS = 30  # at least, to judge by
 
 
@@ -58,17 +61,20 @@ class Watched:
         self.pid = self.process.pid
         self.path = record.path_of(self.pid)
         self.audits = []
+        self.highest = 0  # of the ids of its tags
+        self.ids = []     # that, at each look
         self.series = {name: [] for name in FIXED}
         self.begun = time.monotonic()
         self.report = open(arguments.report, "w") if arguments.report else None
         if self.report:
-            print("seconds", *FIXED, *residual.PARTS, file=self.report)
+            print("seconds", *FIXED, "ids", *residual.PARTS, file=self.report)
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
 
     def read(self):
         for line in self.process.stdout:
             self.audits.append(line.split())
+            self.highest = int(dict(zip(self.audits[-1][::2], self.audits[-1][1::2])).get("ids", self.highest))
 
     def fresh(self):
         """Its record as soon as it is published anew: what lies beside it is of that moment too."""
@@ -92,11 +98,12 @@ class Watched:
         except (OSError, record.Invalid):
             return
         assert size == record.FILE_BYTES, f"the record has {size} bytes"
+        self.ids.append(self.highest)
         for name, value in now.items():
             self.series[name].append((time.monotonic(), value))
         if self.report:
             parts = [found.ledger[part] for part in residual.PARTS]
-            print(f"{time.monotonic() - self.begun:.1f}", *now.values(), *parts, file=self.report, flush=True)
+            print(f"{time.monotonic() - self.begun:.1f}", *now.values(), self.ids[-1], *parts, file=self.report, flush=True)
 
     def watch(self, seconds):
         pause = min(5, max(0.1, seconds / 1000))
@@ -121,6 +128,10 @@ def judge(watched, slack):
         # What is not explained lies about zero, so that its own mean says nothing: it is a part of RSS.
         bound = (rss if name == "unexplained" else mean) * slack / 100 + FIXED[name] + 2 * error
         half = [value for _, value in series[len(series) // 2:]]
+        if name == "metadata":
+            ids = watched.ids[len(series) // 2:]
+            bound += (ids[-1] - ids[0]) * PER_ID
+            print(f"ids: from {ids[0]} to {ids[-1]}")
         print(f"{name}: mean {mean:.0f}, from {min(half)} to {max(half)}, rises by {by:.1f}, may by {bound:.1f}")
         if by > bound:
             found.append(name)
