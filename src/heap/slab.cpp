@@ -10,6 +10,7 @@
 #include "heap/purge.h"
 #include "heap/relief.h"
 #include "heap/sampling.h"
+#include "heap/slab_lists.h"
 #include "heap/slab_ops.h"
 #include "heap/thread.h"
 #include "memory/address_map.h"
@@ -19,57 +20,6 @@
 
 namespace tally::core {
 namespace {
-
-// Of slabs in the lists of empty ones.
-constinit std::atomic<size_t> g_kept_bytes{0};
-
-// ---- The heap's lists of slabs. Lock held.
-
-void link(Slab** list, Slab* slab) {
-  slab->previous = nullptr;
-  slab->next = *list;
-  if (slab->next != nullptr) slab->next->previous = slab;
-  *list = slab;
-}
-
-void unlink(Heap* heap, unsigned c, Slab* slab) {
-  if (slab->previous != nullptr) {
-    slab->previous->next = slab->next;
-  } else {
-    Heap::Store& store = heap->store[c];
-    (store.available == slab ? store.available : store.empty) = slab->next;
-  }
-  if (slab->next != nullptr) slab->next->previous = slab->previous;
-}
-
-// A parked slab has blocks to give again.
-void unpark(Heap* heap, unsigned c, Slab* slab) {
-  link(&heap->store[c].available, slab);
-  slab->parked.store(false, std::memory_order_relaxed);
-}
-
-// It leaves that list.
-void end_keeping(Slab* slab) {
-  if (!slab->kept) return;
-  slab->kept = false;
-  g_kept_bytes.fetch_sub(slab->bytes.load(std::memory_order_relaxed), std::memory_order_relaxed);
-}
-
-// All blocks of an available slab are back. It stays for a while: what was needed once is often
-// needed again, and the purge that comes round releases it.
-void keep_empty(Heap* heap, unsigned c, Slab* slab) {
-  end_keeping(slab);
-  if (slab->parked.load(std::memory_order_relaxed)) {
-    slab->parked.store(false, std::memory_order_relaxed);
-  } else {
-    unlink(heap, c, slab);
-  }
-  link(&heap->store[c].empty, slab);
-  slab->kept = true;
-  g_kept_bytes.fetch_add(slab->bytes.load(std::memory_order_relaxed), std::memory_order_relaxed);
-}
-
-bool may_keep() { return g_kept_bytes.load(std::memory_order_relaxed) < most_waiting(); }
 
 // The equation of Slab, counted. The caller owns the slab, or nobody does.
 void check(const Slab* slab) {
