@@ -22,8 +22,13 @@ namespace tally::core {
 TALLY_NOINLINE void* Heap::Class::pop_damaged(unsigned c, size_t bytes) {
   Block* block = list;
   Block* next = block->next();
-  if (!hardened::is_untouched(block, hardened::kClassSizes[c])) report_free_block(block, c);
-  take(block, next, c, bytes);
+  const size_t size = hardened::kClassSizes[c];
+  const uint64_t canary = hardened::canary_of(block);
+  if (!hardened::is_untouched(block, canary, size, hardened::wiped_bytes(size))) {
+    report_free_block(block, c);
+  }
+  take(next, bytes);
+  hardened::open(block, canary, size, bytes);
   return block;
 }
 

@@ -87,13 +87,14 @@ void release_sealed(void* p, Slab* slab) noexcept {
   // Where the seal of any pointer would be can be read, if that is not behind the last block.
   const size_t size = slab->block_size;
   const size_t offset = address(p) - address(slab->start);
+  const uint64_t canary = hardened::canary_of(p);
   if (TALLY_UNLIKELY(slab->owner.load(std::memory_order_relaxed) != tls.thread ||
                      offset > (slab->capacity - 1) * size ||
-                     !hardened::is_sound(p, size, offset == 0))) {
+                     !hardened::is_sound(p, canary, size, offset == 0))) {
     return release_slow(p, slab);
   }
   if (size > hardened::kWipedInline) return close_own(slab, p);
-  hardened::close(p, size, false);
+  hardened::close(p, canary, size, false);
   push_own(slab, static_cast<Block*>(p));
 }
 

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/config.h"
 #include "base/counter.h"
+#include "base/options.h"
 #include "heap/misuse.h"
 #include "memory/size_class.h"
 #include "memory/slab.h"
@@ -35,29 +36,39 @@ struct Heap {
     OwnerCounter handed;     // owner: blocks ever put on list, less those lent from it
 
     // Hardened: the first block of the list, which is of class c, becomes one of `bytes`.
+    // It is known that it is a short one, or it is not.
+    template <bool kIsShort>
     void* pop_sealed(unsigned c, size_t bytes) {
       Block* block = list;
       if (TALLY_UNLIKELY(block == nullptr)) return nullptr;
-      Block* next = block->next_if_sound();
-      if (TALLY_UNLIKELY(next == Block::damaged() ||
-                         !hardened::is_untouched(block, hardened::kClassSizes[c]))) {
+      Block* next;
+      const size_t size = hardened::kClassSizes[c];
+      const uint64_t canary = hardened::canary_of(block);
+      if (TALLY_UNLIKELY(!block->read_next(&next) ||
+                         !hardened::is_untouched(block, canary, size, next_look(size, kIsShort)))) {
         return pop_damaged(c, bytes);
       }
       // What comes next lies anywhere, and is read from its link to its seal.
       __builtin_prefetch(next, 1);
-      __builtin_prefetch(hardened::seal_at(next, hardened::kClassSizes[c]), 1);
-      take(block, next, c, bytes);
+      __builtin_prefetch(hardened::seal_at(next, size), 1);
+      take(next, bytes);
+      hardened::open(block, canary, size, bytes);
       return block;
     }
     // With a report of what happened to it.
     [[gnu::returns_nonnull]] void* pop_damaged(unsigned c, size_t bytes);
 
    private:
-    void take(Block* block, Block* next, unsigned c, size_t bytes) {
+    // How much of what was wiped is looked at of the next block.
+    size_t next_look(size_t size, bool is_short) const {
+      if (is_short) return size - 2 * sizeof(uint64_t);
+      const bool all = options.check || allocs.get() % hardened::kSeenTurns == 0;
+      return min_of(hardened::wiped_bytes(size), all ? hardened::kWipedMost : hardened::kSeenLeast);
+    }
+    void take(Block* next, size_t bytes) {
       list = next;
       allocs.add(1);
       requested.add(bytes);
-      hardened::open(block, c, bytes);
     }
   };
   // And what is behind it.
@@ -98,7 +109,9 @@ struct Heap {
   void* pop(size_t index, size_t bytes) {
     auto* from = reinterpret_cast<Class*>(reinterpret_cast<char*>(classes) + index * kStep);
     if constexpr (kHardened) {
-      return from->pop_sealed(static_cast<unsigned>(index * kStep / sizeof(Class)), bytes);
+      constexpr bool kIsShort = kStep * kMinAlignment == sizeof(Class);
+      return from->pop_sealed<kIsShort>(static_cast<unsigned>(index * kStep / sizeof(Class)),
+                                        bytes);
     } else if constexpr (!kSingleInstructionCounters) {
       Block* block = from->list;
       if (TALLY_UNLIKELY(block == nullptr)) return nullptr;

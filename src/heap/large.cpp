@@ -3,7 +3,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/math.h"
+#include "base/options.h"
 #include "base/preempt.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
@@ -20,26 +22,24 @@ unsigned slots_for(size_t bytes) {
   return static_cast<unsigned>(divide_up(bytes + guard::bytes(), kSlotBytes));
 }
 
-void give(Slab* slab, bool is_closed = false) {
-  slab->slots != 0 ? give_run(slab, is_closed ? Closing::kGone : Closing::kGive)
-                   : give_span(slab, is_closed);
+void give(Slab* slab, Closing closing) {
+  slab->slots != 0 ? give_run(slab, closing) : give_span(slab, closing);
 }
 
 Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
-  if (bytes <= kRunMax && alignment <= kRunMax) {
-    Slab* run = take_run(slots_for(bytes), alignment, false, zeroed);
-    if (!kHardened || run == nullptr) return run;
-    // A slab may have been there, of which what can be seen goes if the system will not take it.
-    const bool is_dirty = Chunk::of(run)->is_guarded() && !*zeroed && !clean_run(run, 0);
-    if (!open_run(run, is_open ? bytes : 0)) {
-      give_run(run);
-      return nullptr;
-    }
-    if (is_dirty && is_open) memset(run->start, 0, bytes);
-    if (Chunk::of(run)->is_guarded()) *zeroed = true;
-    return run;
+  const bool is_run = bytes <= kRunMax && alignment <= kRunMax;
+  Slab* slab = is_run ? take_run(slots_for(bytes), alignment, false, zeroed)
+                      : take_span(bytes, alignment, zeroed);
+  if (!kHardened || slab == nullptr) return slab;
+  if (is_run && !open_run(slab, is_open ? bytes : 0, *zeroed)) {
+    give_run(slab);
+    return nullptr;
   }
-  return take_span(bytes, alignment, zeroed);
+  if (is_open && !*zeroed) {
+    memset(slab->start, 0, options.zero ? bytes : min_of(bytes, hardened::kWipedMost));
+    *zeroed = options.zero;
+  }
+  return slab;
 }
 
 // What was freed last stays closed, and its addresses are nobody's: whoever uses it still is ended
@@ -54,23 +54,58 @@ constexpr size_t kDelayedBytes = 64 * MiB;
 constinit std::atomic<Slab*> g_delayed[kDelayed] = {};
 constinit std::atomic<size_t> g_delayed_bytes{0};
 constinit std::atomic<size_t> g_delay_from{kDelayedLeast};
+// Hardened, some keep their pages, which the next block finds resident: to fault one in takes ten
+// times what it takes to close it and open it again.
+constexpr size_t kWaitingBytes = 16 * MiB;
+constinit std::atomic<size_t> g_waiting_bytes{0};
+
+// With what lies behind it in its slots.
+size_t whole_bytes(const Slab* slab, size_t bytes) {
+  return kHardened && slab->slots != 0 ? slab->slots * kSlotBytes : bytes;
+}
+
+bool close_delayed(Slab* slab, size_t bytes) {
+  if (kHardened && !options.zero && options.purge_ms != 0 &&
+      waiting_bytes() + bytes <= min_of(kWaitingBytes, most_waiting()) &&
+      os::protect(slab->start, bytes)) {
+    g_waiting_bytes.fetch_add(bytes, std::memory_order_relaxed);
+    slab->used_ms = static_cast<uint32_t>(os::now_ms());
+    slab->waits.store(true, std::memory_order_relaxed);
+    return true;
+  }
+  return os::forbid(slab->start, whole_bytes(slab, bytes));
+}
+// Of one that is in no place: its pages are gone, or others count them.
+void end_waiting(Slab* slab, size_t bytes) {
+  slab->waits.store(false, std::memory_order_relaxed);
+  slab->used_ms = 0;
+  g_waiting_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+}
 
 // Hardened, blocks are opened as they are used.
 bool open_delayed(const Slab* slab, size_t bytes) {
   return kHardened || os::renew(slab->start, bytes);
 }
 
-// The block at this place leaves it for `next`, or nothing. Returns its bytes, unless it is for the
-// purge to count them.
-size_t replace_delayed(unsigned i, Slab* next) {
-  Slab* slab = g_delayed[i].exchange(next, std::memory_order_acq_rel);
-  if (slab == nullptr) return 0;
+// It was among them. Returns its bytes, unless it is for the purge to count them.
+size_t give_one(Slab* slab) {
   const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
   g_delayed_bytes.fetch_sub(bytes, std::memory_order_relaxed);
   // What the system keeps closed is lost as addresses.
   if (!open_delayed(slab, bytes)) return 0;
-  give(slab, kHardened);
-  return kHardened ? bytes : 0;
+  if (!kHardened) {
+    give(slab, Closing::kKeep);
+    return 0;
+  }
+  const bool has_pages = slab->waits.load(std::memory_order_relaxed);
+  if (has_pages) end_waiting(slab, bytes);
+  give(slab, has_pages ? Closing::kKept : Closing::kGone);
+  return has_pages ? 0 : bytes;
+}
+// The block at this place leaves it for `next`, or nothing. Returns as give_one.
+size_t replace_delayed(unsigned i, Slab* next) {
+  Slab* slab = g_delayed[i].exchange(next, std::memory_order_acq_rel);
+  return slab == nullptr ? 0 : give_one(slab);
 }
 
 bool is_to_wait(const Slab* slab, size_t bytes) {
@@ -85,7 +120,7 @@ bool is_to_wait(const Slab* slab, size_t bytes) {
 
 // A block that is free. False: it is to be given back at once.
 bool delay(Slab* slab, size_t bytes) {
-  if (!is_to_wait(slab, bytes) || !os::forbid(slab->start, bytes)) return false;
+  if (!is_to_wait(slab, bytes) || !close_delayed(slab, bytes)) return false;
   g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
   const auto first = static_cast<unsigned>(hardened::draw() % kDelayed);
   for (unsigned i = 1; i < kDelayed; ++i) {
@@ -119,6 +154,47 @@ size_t give_delayed() {
   return bytes;
 }
 
+size_t waiting_bytes() { return g_waiting_bytes.load(std::memory_order_relaxed); }
+
+size_t purge_waiting(uint64_t now, bool all) {
+  if (!kHardened || waiting_bytes() == 0) return 0;
+  size_t purged = 0;
+  for (auto& place : g_delayed) {
+    // While it is out of its place it is ours.
+    Slab* slab = place.exchange(nullptr, std::memory_order_acq_rel);
+    if (slab == nullptr) continue;
+    const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
+    // It may have begun to wait since the caller looked at the clock.
+    const auto age = static_cast<int32_t>(static_cast<uint32_t>(now) - slab->used_ms);
+    const bool is_due = all || age >= static_cast<int64_t>(options.purge_ms);
+    if (is_due && slab->waits.load(std::memory_order_relaxed)) {
+      if (slab->slots != 0) keep_pages_small(Chunk::of(slab));
+      if (backend::purge(slab->start, whole_bytes(slab, bytes))) {
+        end_waiting(slab, bytes);
+        purged += bytes;
+      }
+    }
+    at_point("waiting: out of its place");
+    Slab* none = nullptr;
+    if (!place.compare_exchange_strong(none, slab, std::memory_order_acq_rel)) give_one(slab);
+  }
+  return purged;
+}
+
+void recount_waiting() {
+  if constexpr (!kHardened) return;
+  size_t waiting = 0, delayed = 0;
+  for (const auto& place : g_delayed) {
+    const Slab* slab = place.load(std::memory_order_relaxed);
+    if (slab == nullptr) continue;
+    const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
+    delayed += bytes;
+    if (slab->waits.load(std::memory_order_relaxed)) waiting += bytes;
+  }
+  g_waiting_bytes.store(waiting, std::memory_order_relaxed);
+  g_delayed_bytes.store(delayed, std::memory_order_relaxed);
+}
+
 void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   if (n > PTRDIFF_MAX || alignment > PTRDIFF_MAX / 2) return nullptr;
   size_t bytes = round_up(max_of(n, 1), os::page_size());
@@ -129,7 +205,7 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   Slab* slab = take(bytes, alignment, is_open, zeroed);
   if (slab == nullptr) return nullptr;
   if (!tag->charge(bytes)) {
-    give(slab);
+    give(slab, Closing::kGive);
     return nullptr;
   }
   SlabKind kind = slab->slots != 0 ? SlabKind::kRun : SlabKind::kSpan;
@@ -164,7 +240,7 @@ void free_large(Slab* slab) {
     Chunk::of(slab)->large_blocks.fetch_sub(1, std::memory_order_relaxed);
   }
   if constexpr (kHardened) note_nothing(slab, false);
-  if (!delay(slab, bytes)) give(slab);
+  if (!delay(slab, bytes)) give(slab, Closing::kKeep);
   tag->remove_large(bytes);
   tag->uncharge(bytes);
   purge_tick();
@@ -199,9 +275,7 @@ void* resize_large(Slab* slab, size_t n) {
     bool zeroed = true;
     const unsigned had = slab->slots;
     ok = slots <= had || grow_run(slab, slots, &zeroed);
-    if constexpr (kHardened) {
-      ok = ok && (zeroed || clean_run(slab, had)) && reopen_run(slab, old_bytes, bytes);
-    }
+    if constexpr (kHardened) ok = ok && reopen_run(slab, old_bytes, bytes, zeroed);
     // Last, as what is another's from then on must not be closed by us.
     const unsigned kept = ok ? slots : had;
     if (slab->slots > kept) shrink_run(slab, kept);

@@ -17,6 +17,12 @@ void free_large(Slab* slab);
 bool has_nothing_left();
 // What was freed last, and waits closed, is to be used again. Returns the bytes.
 size_t give_delayed();
+// Hardened: so many bytes wait with their pages. Any thread, without a lock.
+size_t waiting_bytes();
+// As purge_runs, for those pages.
+size_t purge_waiting(uint64_t now, bool all);
+// In a forked child: what another thread had out of its place is lost.
+void recount_waiting();
 // Makes the block longer or shorter without copying; a span may move. Returns where it is then;
 // nullptr: it is as before, and must be copied.
 void* resize_large(Slab* slab, size_t n);

@@ -20,7 +20,8 @@ constinit std::atomic<uint64_t> g_last{0};
 // is to hold for what is resident too.
 void purge_beyond_limit(uint64_t now) {
   if (meta::process.limit() == Account::kNoLimit) return;
-  if (dirty_run_bytes() + kept_span_bytes() <= meta::process.room()) return;
+  if (dirty_run_bytes() + kept_span_bytes() + waiting_bytes() <= meta::process.room()) return;
+  purge_waiting(now, true);
   purge_runs(now, true);
   purge_spans(now, true);
 }
@@ -72,6 +73,7 @@ void purge_tick() {
     give_tails(thread, now, false);
     thread->lock.release();
   }
+  purge_waiting(now, false);
   purge_runs(now, false);
   purge_spans(now, false);
   backend::ask_surplus();

@@ -53,7 +53,6 @@ void release(Slab* slab) {
   slab->sparse = false;
   --heap->slabs;
   const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
-  const bool is_used = bytes >= slab->slots * kSlotBytes / 2 && !options.zero;
   // Class and tag stay, for the message if a block is freed again.
   what.kind = SlabKind::kFree;
   slab->binding.store(what.pack(), std::memory_order_relaxed);
@@ -62,7 +61,7 @@ void release(Slab* slab) {
   slab->bytes.store(0, std::memory_order_relaxed);
   slab->level.set(0, 0);
   slab->remote.take();
-  give_run(slab, is_used ? Closing::kKeep : Closing::kGive);
+  give_run(slab, Closing::kKeep);
   tag->uncharge(bytes);
 }
 
@@ -76,7 +75,7 @@ Slab* new_slab(Heap* heap, unsigned c) {
       slots == 1 ? kSlotBytes - (address(slab->start) & (kSlotBytes - 1)) : slots * kSlotBytes;
   bytes -= guard::bytes();
   if constexpr (kHardened) {
-    if (!open_run(slab, bytes)) {
+    if (!open_run(slab, bytes, zeroed)) {
       give_run(slab);
       return nullptr;
     }

@@ -122,10 +122,12 @@ void close_new(char* start, const char* end) {
 // Free slots: true if they are clean.
 bool close(Chunk* chunk, unsigned first, unsigned slots, Closing closing) {
   if (closing == Closing::kGone) return true;
-  if (!chunk->is_guarded()) return false;
+  if (closing == Closing::kKept) return false;
   char* start = chunk->slot_start(first);
   const auto bytes = static_cast<size_t>(chunk->slot_end(first + slots - 1) - start);
-  if (closing == Closing::kKeep && os::protect(start, bytes)) return false;
+  if (!chunk->is_guarded()) return kHardened && options.zero && backend::purge(start, bytes);
+  const bool keeps = closing == Closing::kKeep && !options.zero;
+  if (keeps && os::protect(start, bytes)) return false;
   return os::forbid(start, bytes);
 }
 
@@ -210,8 +212,9 @@ void vacate(Chunk* chunk, unsigned first, unsigned slots, Closing closing = Clos
   chunk->free_slots |= mask;
   g_vacated = g_vacated + 1;
   if (!close(chunk, first, slots, closing)) {
+    // Of what waited already since it was freed the others need not wait once more.
+    if (closing != Closing::kKept || chunk->dirty_slots == 0) chunk->dirty_since = os::now_ms();
     set_dirty(chunk, chunk->dirty_slots | mask);
-    chunk->dirty_since = os::now_ms();
   }
   rebin(chunk);
 }
@@ -306,17 +309,28 @@ Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) 
   return slab;
 }
 
-bool clean_run(Slab* run, unsigned from) {
-  if (!Chunk::of(run)->is_guarded()) return true;
-  return os::forbid(run->start + from * kSlotBytes, (run->slots - from) * kSlotBytes);
+namespace {
+
+// Nobody comes by there until the run is free, when all of it is to be clean, or counted.
+void drop_pages_behind(Slab* run, size_t bytes) {
+  Chunk* chunk = Chunk::of(run);
+  keep_pages_small(chunk);
+  char* end = chunk->slot_end(chunk->slot_of(run) + run->slots - 1);
+  char* start = run->start + bytes;
+  if (start < end) backend::purge(start, static_cast<size_t>(end - start));
 }
 
-bool open_run(Slab* run, size_t bytes) {
-  return !Chunk::of(run)->is_guarded() || os::allow(run->start, bytes);
+}  // namespace
+
+bool open_run(Slab* run, size_t bytes, bool is_clean) {
+  if (!Chunk::of(run)->is_guarded()) return true;
+  if (!is_clean) drop_pages_behind(run, bytes);
+  return os::allow(run->start, bytes);
 }
 
-bool reopen_run(Slab* run, size_t old_bytes, size_t bytes) {
+bool reopen_run(Slab* run, size_t old_bytes, size_t bytes, bool is_clean) {
   if (!Chunk::of(run)->is_guarded()) return true;
+  if (!is_clean) drop_pages_behind(run, bytes);
   if (bytes > old_bytes) return os::allow(run->start + old_bytes, bytes - old_bytes);
   os::forbid(run->start + bytes, old_bytes - bytes);
   return true;

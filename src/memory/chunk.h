@@ -59,18 +59,17 @@ extern constinit std::atomic<Chunk*> all_chunks;
 // nothing else set, and every slot resolves to it. `zeroed` tells whether the memory reads as zero.
 // Slot 0, which is shorter, is only given where `short_slot` allows it. nullptr: no memory.
 Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed);
-// Hardened, of a run of a guarded chunk, closed still: its slots from this one on read as zero from
-// now on, whatever they had. False: the system refused.
-bool clean_run(Slab* run, unsigned from);
 // Hardened, where a run of a guarded chunk is closed until then: its first `bytes` may be accessed,
-// and what is behind them may not. False: the system refused.
-bool open_run(Slab* run, size_t bytes);
+// and what is behind them may not, where pages that others left go, unless it is clean. False: the
+// system refused.
+bool open_run(Slab* run, size_t bytes, bool is_clean);
 // It was open to `old_bytes`, and is to be to `bytes`. False likewise, and it may be longer.
-bool reopen_run(Slab* run, size_t old_bytes, size_t bytes);
+bool reopen_run(Slab* run, size_t old_bytes, size_t bytes, bool is_clean);
 // Hardened, what becomes of the pages of a run that is free.
 enum class Closing : uint8_t {
-  kGive,  // they go back at once: nobody knows how many were used
-  kKeep,  // most were used: they wait for the purge, or who has a slab there finds them resident
+  kGive,  // they go back at once, and it is clean
+  kKeep,  // they wait for the purge, or who has memory there finds them (TALLY_ZERO=1: as kGive)
+  kKept,  // likewise, and nobody may access the run already
   kGone,  // nobody may access the run already, and it is clean
 };
 // The run is free, its content may be lost. Its descriptor is kFree, with no owner, already.

@@ -5,10 +5,9 @@
 // as a whole, and stays so (a chunk for ever). All of this is quietly gone without, too, where the
 // system refuses, and on memory of backends that do not deal in pages.
 //
-// Where a slab was, pages stay for a while, as other free memory's do: most were used, and whoever
-// has a slab there next need not fault them in one by one. A large block's go as it is freed: what
-// of it was used nobody knows without a call that sandboxes kill for, and to zero the rest before
-// the next one has it would use that too.
+// The pages stay for a while, as other free memory's do: whoever has a slab or large block there
+// next need not fault them in one by one. (With TALLY_ZERO=1 they go as the memory is freed, which
+// is how it becomes zero.)
 #pragma once
 
 #include <cstddef>

@@ -8,8 +8,8 @@
 // Canary and seal are made of the block's address and a secret of the process, and the seal tells
 // how far before it the canary begins, or that the block is free. So a block that is freed twice is
 // known at once, wherever it is by then; an overflow by a byte at the block's free; and a write to
-// a block that is free when it is used again. What was freed last in a slab stays behind when its
-// blocks are taken (heap/slab.cpp).
+// a block that is free when it is used again (a long one is looked at whole by turns). What was
+// freed last in a slab stays behind when its blocks are taken (heap/slab.cpp).
 #pragma once
 
 #include <string.h>
@@ -68,15 +68,15 @@ struct Block {
  public:
   Block* next() const {
     if constexpr (!kHardened) return next_;
-    Block* link = next_if_sound();
-    return TALLY_LIKELY(link != damaged()) ? link : hardened::report_link(this);
+    Block* link;
+    return TALLY_LIKELY(read_next(&link)) ? link : hardened::report_link(this);
   }
-  // Hardened: damaged(), which is no block, if the link was written to.
-  Block* next_if_sound() const {
-    uintptr_t link = hardened::decode(this, address(next_));
-    return reinterpret_cast<Block*>(TALLY_LIKELY(hardened::is_link(link)) ? link : 1);
+  // Hardened. False: the link was written to.
+  bool read_next(Block** next) const {
+    const uintptr_t link = hardened::decode(this, address(next_));
+    *next = reinterpret_cast<Block*>(link);
+    return TALLY_LIKELY(hardened::is_link(link));
   }
-  static Block* damaged() { return reinterpret_cast<Block*>(1); }
   void link(Block* next) {
     next_ = kHardened ? reinterpret_cast<Block*>(hardened::encode(this, next)) : next;
   }
@@ -95,6 +95,11 @@ inline constexpr size_t kCanaryMost = 4;
 inline constexpr size_t kWipedMost = kSmallMax;
 // Blocks up to this are wiped without a call.
 inline constexpr size_t kWipedInline = 128;
+// What was wiped is looked at before the block is used again: so much of it, and all one time in
+// kSeenTurns. It takes as long as all else to read long blocks, as by then they are in no cache
+// near by, and no program waits for the writes.
+inline constexpr size_t kSeenLeast = kWipedInline - 2 * sizeof(uint64_t);
+inline constexpr unsigned kSeenTurns = 8;
 inline constexpr uint64_t kFreeMark = 0xffff00;
 static_assert(kMediumMax - sizeof(uint64_t) < kFreeMark >> 8);
 
@@ -129,7 +134,10 @@ inline const char* seal_at(const void* block, size_t size) {
   return static_cast<const char*>(block) + size - sizeof(uint64_t);
 }
 // What is wiped of a free block, behind its link.
-inline size_t wiped_bytes(size_t size) { return min_of(size - 2 * sizeof(uint64_t), kWipedMost); }
+inline size_t wiped_bytes(size_t size) {
+  const size_t all = size - 2 * sizeof(uint64_t);
+  return size <= kWipedInline ? all : min_of(all, kWipedMost);
+}
 
 using Two [[gnu::vector_size(16)]] = uint64_t;
 inline Two load_two(const char* from) {
@@ -168,8 +176,7 @@ inline uint64_t behind_kept(uint64_t word, unsigned half) { return word << half 
 inline size_t canary_words(size_t slack) { return min_of(slack / sizeof(uint64_t), kCanaryMost); }
 
 // Canary and seal of a live block, whose word before the seal has `kept` of the program.
-inline void seal_block(void* block, size_t size, size_t slack, uint64_t kept) {
-  const uint64_t canary = canary_of(block);
+inline void seal_block(void* block, uint64_t canary, size_t size, size_t slack, uint64_t kept) {
   char* seal = seal_at(block, size);
   char* at = seal - before_seal(slack);
   store(at, behind_kept(canary, half_of_kept(slack)) | kept);
@@ -183,7 +190,8 @@ inline void set_bytes(void* block, unsigned c, size_t n) {
   if (TALLY_UNLIKELY(c != 0 && n + kSealBytes <= kClassSizes[c - 1])) n = size - kSealBytes;
   const size_t slack = size - sizeof(uint64_t) - n;
   const uint64_t last = load(seal_at(block, size) - before_seal(slack));
-  seal_block(block, size, slack, last & ~behind_kept(~uint64_t{0}, half_of_kept(slack)));
+  seal_block(block, canary_of(block), size, slack,
+             last & ~behind_kept(~uint64_t{0}, half_of_kept(slack)));
 }
 
 // The first byte of a word at `at`, a canary if nobody wrote to it, where somebody did; nullptr:
@@ -207,8 +215,7 @@ inline const char* find_overflow(const void* block, size_t size, uint32_t bytes)
 }
 // Whether the block is live and nothing was written behind it, nor, if one of its slab lies there,
 // before it. False: it takes a closer look to tell what is wrong, if anything.
-inline bool is_sound(const void* block, size_t size, bool is_first) {
-  const uint64_t canary = canary_of(block);
+inline bool is_sound(const void* block, uint64_t canary, size_t size, bool is_first) {
   const char* seal = seal_at(block, size);
   const uint64_t slack = slack_in(load_seal(seal), canary);
   if (TALLY_UNLIKELY(slack > size - sizeof(uint64_t))) return false;
@@ -223,8 +230,8 @@ inline bool is_sound(const void* block, size_t size, bool is_first) {
 }
 
 // A block is free from now on, and not linked yet. `all`: nothing of its content is to stay.
-inline void close(void* block, size_t size, bool all) {
-  store_seal(seal_at(block, size), canary_of(block) ^ kFreeMark);
+inline void close(void* block, uint64_t canary, size_t size, bool all) {
+  store_seal(seal_at(block, size), canary ^ kFreeMark);
   char* wiped = static_cast<char*>(block) + sizeof(uint64_t);
   if (size > kWipedInline) {
     memset(wiped, 0, all ? size - 2 * sizeof(uint64_t) : wiped_bytes(size));
@@ -236,10 +243,11 @@ inline void close(void* block, size_t size, bool all) {
     memcpy(wiped, &zero, sizeof zero);
   }
 }
-// Whether nobody wrote to what was wiped of a free block.
-inline bool is_wiped(const Block* block, size_t size) {
+inline void close(void* block, size_t size, bool all) { close(block, canary_of(block), size, all); }
+// Whether nobody wrote to the first so many bytes of those that were wiped of a free block.
+inline bool is_wiped(const Block* block, size_t bytes) {
   const char* at = reinterpret_cast<const char*>(block) + sizeof(uint64_t);
-  const char* end = at + wiped_bytes(size);
+  const char* end = at + bytes;
   Two seen = {0, 0};
   for (; end - at >= 64; at += 64) {
     seen |= load_two(at) | load_two(at + 16) | load_two(at + 32) | load_two(at + 48);
@@ -249,20 +257,19 @@ inline bool is_wiped(const Block* block, size_t size) {
 }
 // The first byte of a free block that was written to; nullptr: none.
 inline const char* find_write(const Block* block, size_t size) {
-  if (is_wiped(block, size)) return nullptr;
+  if (is_wiped(block, wiped_bytes(size))) return nullptr;
   const char* start = reinterpret_cast<const char*>(block) + sizeof(uint64_t);
   while (*start == 0) ++start;
   return start;
 }
-// Whether the block, off its list, is free, and nobody wrote to it.
-inline bool is_untouched(const Block* block, size_t size) {
-  return load_seal(seal_at(block, size)) == (canary_of(block) ^ kFreeMark) && is_wiped(block, size);
+// Likewise, of a block that is off its list, and that it is free.
+inline bool is_untouched(const Block* block, uint64_t canary, size_t size, size_t bytes) {
+  return load_seal(seal_at(block, size)) == (canary ^ kFreeMark) && is_wiped(block, bytes);
 }
 // It becomes one of `n` bytes, which are why it is of this class. All that was wiped is zero.
-inline void open(Block* block, unsigned c, size_t n) {
-  const size_t size = kClassSizes[c];
+inline void open(Block* block, uint64_t canary, size_t size, size_t n) {
   store(reinterpret_cast<char*>(block), 0);
-  seal_block(block, size, size - sizeof(uint64_t) - n, 0);
+  seal_block(block, canary, size, size - sizeof(uint64_t) - n, 0);
 }
 
 // The numbers below `count`, which is at most kMost, each kMixed of them in an order of chance; in

@@ -104,7 +104,9 @@ struct alignas(kCacheLine) Slab {
     uint32_t in_holes = 0;  // of blocks: owner, with the lock
     bool guarded;           // of a span, const; hardened: it ends at a closed page
   };
-  uint32_t used_ms = 0;  // owner, with the lock: when it last gave blocks since `sparse`; 0: never
+  // Owner, with the lock: when it last gave blocks since `sparse`; 0: never. Of a large block that
+  // waits: since when.
+  uint32_t used_ms = 0;
   // What others touch.
   alignas(kCacheLine) RemoteList remote;  // any
   Slab* next =
@@ -120,8 +122,11 @@ struct alignas(kCacheLine) Slab {
   };
   uint64_t holes = 0;  // of blocks, owner, with the lock: a bit for each granule
   uint32_t slots = 0;  // const: of a slab or run; 0 for a span
-  std::atomic<bool>
-      parked;               // lock: not in the list of available slabs, as too little of it is free
+  union {
+    // Of blocks, lock: not in the list of available slabs, as too little of it is free.
+    std::atomic<bool> parked = false;
+    std::atomic<bool> waits;  // of a large block that was freed, any: closed, with its pages
+  };
   std::atomic<bool> woken;  // any: it is in a thread's list of slabs to look at
   union {
     bool kept;        // of blocks, lock: in the heap's list of empty slabs

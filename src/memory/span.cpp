@@ -26,10 +26,14 @@ bool open_span(Slab* span, size_t bytes, bool is_new) {
   if (span->guarded) os::protect(span->start + bytes, span->mapped - bytes);
   return true;
 }
-// It may be accessed no more, and is clean; unless there were too many mappings when it came.
-[[maybe_unused]] void close_span(Slab* span, bool is_closed) {
+// It may be accessed no more, unless there were too many mappings when it came.
+[[maybe_unused]] void close_span(Slab* span, Closing closing) {
   if (!span->guarded) return;
-  if (!is_closed) os::forbid(span->start, span->mapped);
+  const bool is_open = closing == Closing::kKeep || closing == Closing::kGive;
+  const bool keeps = closing == Closing::kKeep && !options.zero;
+  if (is_open && !(keeps && os::protect(span->start, span->mapped))) {
+    os::forbid(span->start, span->mapped);
+  }
   guard::give_mappings(kSpanMappings);
   span->guarded = false;
 }
@@ -247,14 +251,14 @@ Slab* take_span(size_t bytes, size_t alignment, bool* zeroed) {
   return span;
 }
 
-void give_span(Slab* span, bool is_closed) {
-  if constexpr (kHardened) close_span(span, is_closed);
+void give_span(Slab* span, Closing closing) {
+  if constexpr (kHardened) close_span(span, closing);
   Slab* out[kKeptMax + 1];
   unsigned count = 0;
   {
     LockGuard guard(central);
     g_used_bytes -= span->mapped;
-    size_t most = options.purge_ms == 0 ? 0 : max_of(kKeptBytesLeast, g_used_bytes);
+    size_t most = options.purge_ms == 0 || options.zero ? 0 : max_of(kKeptBytesLeast, g_used_bytes);
     // It is charged still.
     most = min_of(most, meta::process.room() + span->mapped);
     bool keep = span->mapped <= most;
@@ -310,8 +314,10 @@ size_t list_spans(const Slab** next, SpanFacts* facts, size_t most) {
   }
   for (unsigned looked_at = 0; span != nullptr && count < most && looked_at < 4 * kKeptMax;
        span = span->previous, ++looked_at) {
-    if (span->what().kind != SlabKind::kSpan) continue;
-    facts[count++] = {span->start, span->mapped, span->bytes.load(std::memory_order_relaxed)};
+    const bool is_used = span->what().kind == SlabKind::kSpan;
+    if (!is_used && !span->waits.load(std::memory_order_relaxed)) continue;
+    facts[count++] = {span->start, span->mapped,
+                      is_used ? span->bytes.load(std::memory_order_relaxed) : 0};
   }
   *next = span;
   return count;

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "heap/callers.h"
 #include "heap/guard_report.h"
+#include "heap/large.h"
 #include "heap/last_look.h"
 #include "heap/purge.h"
 #include "heap/thread.h"
@@ -124,6 +125,7 @@ void after_fork_in_child() {
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
   forget_others_flushes();
+  recount_waiting();
   os::reset_streams();
   profile.after_fork();
   tls.thread->for_each_heap([](Heap* heap) { heap->sampling.random = 0; });

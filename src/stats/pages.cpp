@@ -5,6 +5,7 @@
 #include "base/math.h"
 #include "heap/guarded.h"
 #include "heap/holes.h"
+#include "heap/large.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
 #include "memory/span.h"
@@ -56,7 +57,10 @@ class Look {
       dirty_.add(start + offset, (first + count) * kSlotBytes - offset, step_);
       rest &= count == kSlotsPerChunk ? 0 : ~(((uint64_t{1} << count) - 1) << first);
     }
-    if (chunk->large_blocks.load(std::memory_order_relaxed) == 0 && tail_count() == 0) return;
+    if (chunk->large_blocks.load(std::memory_order_relaxed) == 0 && tail_count() == 0 &&
+        waiting_bytes() == 0) {
+      return;
+    }
     for (unsigned i = 1; i < kSlotsPerChunk; ++i) {
       const Slab& slab = chunk->slabs[i];
       Binding what = Binding::unpack(slab.binding.load(std::memory_order_acquire));
@@ -67,6 +71,8 @@ class Look {
       } else if (what.kind == SlabKind::kBlocks && slab.mapped != 0) {
         const size_t all = slots_of_slab(what.size_class) * kSlotBytes;
         dirty_.add(at + bytes, all - min_of(bytes, all), step_);
+      } else if (what.kind == SlabKind::kFree && slab.waits.load(std::memory_order_relaxed)) {
+        dirty_.add(at, bytes, step_);
       }
     }
   }
@@ -150,7 +156,8 @@ size_t Stretches::finish() {
 
 Pages look_at_pages(uint64_t large_blocks, uint64_t large_bytes, Stretches* stretches) {
   const uint64_t windows =
-      large_blocks + tail_count() + (large_bytes + dirty_run_bytes() + kept_span_bytes()) / kWindow;
+      large_blocks + tail_count() +
+      (large_bytes + dirty_run_bytes() + kept_span_bytes() + waiting_bytes()) / kWindow;
   Look look(divide_up(windows, kLooks), stretches);
   for (const Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
        chunk = chunk->next_chunk) {

@@ -49,13 +49,20 @@ class Recorded:
         assert abs(part) <= MOST, part
 
 
-def python(folder):
-    code = ("import json, email, asyncio, time\nwords = [str(i) * 5 for i in range(300000)]\nkept = words[::3]\n"
-            "del words\nblocks = [bytearray(n * 100) for n in range(2000)]\nlarge = bytearray(50 << 20)\n"
-            "print('ready', flush=True)\ntime.sleep(100)")
-    program = Recorded(sys.executable, "-c", code)
+def explain_python(code, least):
+    program = Recorded(sys.executable, "-c", "import time\n" + code + "print('ready', flush=True)\ntime.sleep(100)")
     program.ready()
-    program.explain(100 << 20)
+    program.explain(least)
+
+
+def python(folder):
+    explain_python("import json, email, asyncio\nwords = [str(i) * 5 for i in range(300000)]\nkept = words[::3]\n"
+                   "del words\nblocks = [bytearray(n * 100) for n in range(2000)]\nlarge = bytearray(50 << 20)\n", 100 << 20)
+
+
+def replaced(folder):
+    """Large blocks that come and go: of those that were freed last some wait, closed, with their pages."""
+    explain_python("kept = bytearray(20 << 20)\nfor n in range(3000): block = bytearray(100000 + n % 7 * 300000)\n", 30 << 20)
 
 
 def redis(folder):
@@ -95,4 +102,4 @@ def threads(folder):
     program.explain(30 << 20)
 
 
-main([python, redis, gxx, threads])
+main([python, replaced, redis, gxx, threads])

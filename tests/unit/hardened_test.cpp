@@ -54,7 +54,7 @@ TEST_F(Blocks, EachByteBehindTheEndIsGuarded) {
       fill();
       close(block(), size, false);
       EXPECT_EQ(seal(size).state, State::kFree);
-      open(reinterpret_cast<Block*>(block()), c, n);
+      open(reinterpret_cast<Block*>(block()), canary_of(block()), size, n);
       EXPECT_EQ(seal(size).state, State::kLive);
       EXPECT_EQ(seal(size).bytes, n);
       ASSERT_EQ(find_overflow(block(), size, static_cast<uint32_t>(n)), nullptr) << n;
@@ -82,23 +82,23 @@ TEST_F(Blocks, WhatIsFoundByACloserLookIsNotSound) {
     for (size_t n : sizes_of(c)) {
       fill();
       close(block(), size, false);
-      EXPECT_FALSE(is_sound(block(), size, true)) << "it is free";
-      open(reinterpret_cast<Block*>(block()), c, n);
+      EXPECT_FALSE(is_sound(block(), canary_of(block()), size, true)) << "it is free";
+      open(reinterpret_cast<Block*>(block()), canary_of(block()), size, n);
       memset(block(), 0xff, n);
-      ASSERT_TRUE(is_sound(block(), size, true)) << n;
+      ASSERT_TRUE(is_sound(block(), canary_of(block()), size, true)) << n;
       const size_t slack = size - sizeof(uint64_t) - n;
       const size_t canary = slack < 8 ? slack : min_of(slack / 8, kCanaryMost) * 8;
       for (size_t i = n; i < n + canary; ++i) {
         block()[i] ^= 1;
-        ASSERT_FALSE(is_sound(block(), size, true)) << n << ' ' << i;
+        ASSERT_FALSE(is_sound(block(), canary_of(block()), size, true)) << n << ' ' << i;
         block()[i] ^= 1;
       }
       for (size_t i : {size - sizeof(uint64_t), size - 1}) {
         block()[i] ^= 1;
-        ASSERT_FALSE(is_sound(block(), size, true)) << n << ' ' << i;
+        ASSERT_FALSE(is_sound(block(), canary_of(block()), size, true)) << n << ' ' << i;
         block()[i] ^= 1;
       }
-      ASSERT_TRUE(is_sound(block(), size, true));
+      ASSERT_TRUE(is_sound(block(), canary_of(block()), size, true));
     }
   }
 }
@@ -111,17 +111,17 @@ TEST_F(Blocks, TheSealBeforeABlockIsLookedAt) {
     char* behind = block() + size;
     for (char* each : {before, behind}) {
       close(each, size, false);
-      open(reinterpret_cast<Block*>(each), c, 40);
+      open(reinterpret_cast<Block*>(each), canary_of(each), size, 40);
     }
-    ASSERT_TRUE(is_sound(behind, size, false));
+    ASSERT_TRUE(is_sound(behind, canary_of(behind), size, false));
     set_bytes(before, c, n);
-    EXPECT_TRUE(is_sound(behind, size, false)) << "whatever bytes it has";
+    EXPECT_TRUE(is_sound(behind, canary_of(behind), size, false)) << "whatever bytes it has";
     behind[-1] ^= 1;
-    EXPECT_FALSE(is_sound(behind, size, false));
-    EXPECT_TRUE(is_sound(behind, size, true)) << "it is the first";
+    EXPECT_FALSE(is_sound(behind, canary_of(behind), size, false));
+    EXPECT_TRUE(is_sound(behind, canary_of(behind), size, true)) << "it is the first";
     behind[-1] ^= 1;
     close(before, size, false);
-    EXPECT_TRUE(is_sound(behind, size, false)) << "or is free";
+    EXPECT_TRUE(is_sound(behind, canary_of(behind), size, false)) << "or is free";
   }
 }
 
@@ -144,15 +144,29 @@ TEST_F(Blocks, AWriteToAFreeBlockIsFoundWhereItWas) {
     close(block(), size, false);
     auto* free_block = reinterpret_cast<Block*>(block());
     EXPECT_EQ(find_write(free_block, size), nullptr);
-    EXPECT_TRUE(is_untouched(free_block, size));
+    EXPECT_TRUE(is_untouched(free_block, canary_of(free_block), size, wiped_bytes(size)));
     for (size_t at : {size_t{8}, min_of(size / 2, kWipedMost), min_of(size - 9, kWipedMost)}) {
       block()[at] = 1;
       EXPECT_EQ(find_write(free_block, size), block() + at) << size;
-      EXPECT_FALSE(is_untouched(free_block, size)) << size;
+      EXPECT_FALSE(is_untouched(free_block, canary_of(free_block), size, wiped_bytes(size)))
+          << size;
       block()[at] = 0;
     }
     EXPECT_TRUE(neighbours_are_whole(size));
   }
+}
+
+TEST_F(Blocks, AsMuchIsLookedAtAsIsAsked) {
+  fill();
+  const size_t size = 2048;
+  close(block(), size, false);
+  auto* free_block = reinterpret_cast<Block*>(block());
+  const uint64_t canary = canary_of(block());
+  block()[8 + kSeenLeast] = 1;
+  EXPECT_TRUE(is_untouched(free_block, canary, size, kSeenLeast));
+  EXPECT_FALSE(is_untouched(free_block, canary, size, wiped_bytes(size)));
+  block()[7 + kSeenLeast] = 1;
+  EXPECT_FALSE(is_untouched(free_block, canary, size, kSeenLeast));
 }
 
 TEST_F(Blocks, AllIsWipedWhereThatIsAsked) {
