@@ -21,13 +21,15 @@ void work() {
   malloc_trim(0);
 }
 
-// As much as there is, in blocks of a MiB; it is all given back. Prints how many there were.
+// As much as there is, in blocks of a MiB, and no faster than a record can follow; it is all given
+// back. Prints how many there were.
 void eat() {
   constexpr int kMost = 4096;
   static char* blocks[kMost];
   int n = 0;
   for (errno = 0; n < kMost && (blocks[n] = static_cast<char*>(malloc(1 << 20))) != nullptr; n++) {
     memset(blocks[n], 1, 1 << 20);
+    usleep(1000);
   }
   CHECK(n < kMost && errno == ENOMEM);
   dprintf(1, "%d\n", n);
