@@ -36,7 +36,7 @@ struct Heap {
     OwnerCounter handed;     // owner: blocks ever put on list, less those lent from it
 
     // Hardened: the first block of the list, which is of class c, becomes one of `bytes`.
-    // It is known that it is a short one, or it is not.
+    // `kIsShort`: it has kLinearMax bytes at most, as the compiler is to know; else it may have.
     template <bool kIsShort>
     void* pop_sealed(unsigned c, size_t bytes) {
       Block* block = list;

@@ -96,8 +96,8 @@ inline constexpr size_t kWipedMost = kSmallMax;
 // Blocks up to this are wiped without a call.
 inline constexpr size_t kWipedInline = 128;
 // What was wiped is looked at before the block is used again: so much of it, and all one time in
-// kSeenTurns. It takes as long as all else to read long blocks, as by then they are in no cache
-// near by, and no program waits for the writes.
+// kSeenTurns. To read all of each takes a program of long blocks up to a quarter more, as by then
+// they are in no cache near by, while nobody waits for the writes.
 inline constexpr size_t kSeenLeast = kWipedInline - 2 * sizeof(uint64_t);
 inline constexpr unsigned kSeenTurns = 8;
 inline constexpr uint64_t kFreeMark = 0xffff00;
@@ -133,7 +133,8 @@ inline char* seal_at(void* block, size_t size) {
 inline const char* seal_at(const void* block, size_t size) {
   return static_cast<const char*>(block) + size - sizeof(uint64_t);
 }
-// What is wiped of a free block, behind its link.
+// What is wiped of a free block, behind its link. (Of short ones without a minimum, where the
+// compiler knows that they are.)
 inline size_t wiped_bytes(size_t size) {
   const size_t all = size - 2 * sizeof(uint64_t);
   return size <= kWipedInline ? all : min_of(all, kWipedMost);

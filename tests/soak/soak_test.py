@@ -27,9 +27,6 @@ FIXED = {"rss": 2 << 20, "metadata": 1 << 20, "descriptors": 2, "mappings": 8, "
          "unexplained": 4 << 20}
 
 
-# What each new id may add to the metadata: a tag and its name.
-PER_ID = 1024
-
 LOOKS = 30  # at least, to judge by
 
 
@@ -122,16 +119,14 @@ class Watched:
 def judge(watched, slack):
     """What rose by more than it may."""
     found = []
+    ids = watched.ids[len(watched.ids) // 2:]
+    print(f"ids: from {ids[0]} to {ids[-1]}")  # which a step of the metadata may be: each takes a tag and a name
     rss = rise(watched.series["rss"])[2]
     for name, series in watched.series.items():
         by, error, mean = rise(series)
         # What is not explained lies about zero, so that its own mean says nothing: it is a part of RSS.
         bound = (rss if name == "unexplained" else mean) * slack / 100 + FIXED[name] + 2 * error
         half = [value for _, value in series[len(series) // 2:]]
-        if name == "metadata":
-            ids = watched.ids[len(series) // 2:]
-            bound += (ids[-1] - ids[0]) * PER_ID
-            print(f"ids: from {ids[0]} to {ids[-1]}")
         print(f"{name}: mean {mean:.0f}, from {min(half)} to {max(half)}, rises by {by:.1f}, may by {bound:.1f}")
         if by > bound:
             found.append(name)
