@@ -71,17 +71,21 @@ int find_code(dl_phdr_info* info, size_t, void* found) {
 void trap_calls() {
   Code code = {};
   CHECK(tally_version != nullptr && dl_iterate_phdr(find_code, &code) == 1);
-  CHECK(code.start >> 32 == code.end >> 32);
-  const auto low = static_cast<uint32_t>(code.start), high = static_cast<uint32_t>(code.end);
+  // Where the code lies across 4 GiB, both halves of its addresses are allowed: the distance is
+  // exact then, but for what is 4 GiB away, where none of ours is.
+  const auto low = static_cast<uint32_t>(code.start);
+  const auto size = static_cast<uint32_t>(code.end - code.start);
   const auto upper = static_cast<uint32_t>(code.start >> 32);
+  const auto last_upper = static_cast<uint32_t>((code.end - 1) >> 32);
   const auto to_clock = static_cast<uint8_t>(plan.one_in == 0 ? 8 : 0);
   constexpr auto kAt = offsetof(seccomp_data, instruction_pointer);
   sock_filter steps[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAt + 4),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, upper, 0, 13),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, upper, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, last_upper, 0, 13),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAt),
-      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, low, 0, 11),
-      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, high, 10, 0),
+      BPF_STMT(BPF_ALU | BPF_SUB | BPF_K, low),
+      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, size, 10, 0),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clock_gettime, to_clock, 0),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 7, 0),
