@@ -82,19 +82,24 @@ void purge_tick() {
 namespace {
 
 size_t purge_all_of(bool mine, bool holes) {
-  Thread* self = tls.thread;
-  size_t purged = 0;
-  for (Thread* thread = all_threads.load(std::memory_order_acquire); thread != nullptr;
-       thread = thread->next_thread) {
-    Block* foreign = nullptr;
+  // With the thread's lock.
+  auto may_flush = [mine, self = tls.thread](const Thread* thread) {
+    return (mine && thread == self) || thread->orphan.load(std::memory_order_relaxed);
+  };
+  Thread* const newest = all_threads.load(std::memory_order_acquire);
+  // All that is in hand first: it may be the last of another thread's slab.
+  for (Thread* thread = newest; thread != nullptr; thread = thread->next_thread) {
     thread->lock.acquire();
-    bool may_flush = (mine && thread == self) || thread->orphan.load(std::memory_order_relaxed);
-    if (may_flush) foreign = flush_all(thread);
-    release_all_empty(thread, ~0U);
-    if (may_flush && holes) purged += dig_all_holes(thread);
-    if (holes) purged += give_tails(thread, os::now_ms(), true);
+    Block* foreign = may_flush(thread) ? flush_all(thread) : nullptr;
     thread->lock.release();
     give_foreign(foreign);
+  }
+  size_t purged = 0;
+  for (Thread* thread = newest; thread != nullptr; thread = thread->next_thread) {
+    LockGuard guard(thread->lock);
+    release_all_empty(thread, ~0U);
+    if (may_flush(thread) && holes) purged += dig_all_holes(thread);
+    if (holes) purged += give_tails(thread, os::now_ms(), true);
   }
   purged += give_delayed();
   uint64_t now = os::now_ms();

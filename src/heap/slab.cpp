@@ -177,53 +177,6 @@ void park(Heap* heap, unsigned c, Slab* slab) {
   unpark(heap, c, slab);
 }
 
-// Model: tests/model/thread_model.cpp. Takes a slab that has blocks to give from an orphan's heap
-// of this tag. Locks of others are only tried, as one is held.
-Slab* steal(Heap* heap, unsigned c) {
-  constexpr int kLookAt = 64;
-  Thread* thread = all_threads.load(std::memory_order_acquire);
-  for (int i = 0; thread != nullptr && i < kLookAt; ++i, thread = thread->next_thread) {
-    if (is_shared(thread) || !thread->orphan.load(std::memory_order_relaxed)) continue;
-    at_point("steal: saw an orphan");
-    if (!thread->lock.try_acquire()) continue;
-    Slab* slab = nullptr;
-    if (thread->orphan.load(std::memory_order_relaxed)) {
-      look_at_woken(thread);
-      Heap* other = thread->find_heap(heap->tag.load(std::memory_order_relaxed)->id);
-      slab = other == nullptr ? nullptr : other->store[c].available;
-      if (slab != nullptr) {
-        unlink(other, c, slab);
-        --other->slabs;
-        slab->heap.store(heap, std::memory_order_release);
-        slab->owner.store(heap->thread.load(std::memory_order_relaxed), std::memory_order_release);
-        ++heap->slabs;
-        link(&heap->store[c].available, slab);
-      }
-    }
-    thread->lock.release();
-    if (slab != nullptr) return slab;
-  }
-  return nullptr;
-}
-
-// For want of memory: a slab that was not worth it.
-Slab* find_parked(Heap* heap, unsigned c) {
-  for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
-       chunk = chunk->next_chunk) {
-    for (Slab& slab : chunk->slabs) {
-      if (slab.heap.load(std::memory_order_relaxed) != heap || slab.what().size_class != c)
-        continue;
-      if (slab.level.out() - slab.remote.count() == slab.capacity) continue;
-      slab.level.set(slab.level.out(), 0);
-      unpark(heap, c, &slab);
-      return &slab;
-    }
-  }
-  return nullptr;
-}
-
-// ---- Handing blocks to the heap.
-
 // An empty slab that was kept. The caller owns it. False: it is none any more, as a limit refuses
 // what its holes would take.
 bool use_again(Heap* heap, unsigned c, Slab* slab) {
@@ -245,6 +198,54 @@ bool use_again(Heap* heap, unsigned c, Slab* slab) {
   slab->level.set(0, 0);
   return true;
 }
+
+// Model: tests/model/thread_model.cpp. Takes a slab that has blocks to give from an orphan's heap
+// of this tag. Locks of others are only tried, as one is held.
+Slab* steal(Heap* heap, unsigned c) {
+  constexpr int kLookAt = 64;
+  Thread* thread = all_threads.load(std::memory_order_acquire);
+  for (int i = 0; thread != nullptr && i < kLookAt; ++i, thread = thread->next_thread) {
+    if (is_shared(thread) || !thread->orphan.load(std::memory_order_relaxed)) continue;
+    at_point("steal: saw an orphan");
+    if (!thread->lock.try_acquire()) continue;
+    Slab* slab = nullptr;
+    if (thread->orphan.load(std::memory_order_relaxed)) {
+      look_at_woken(thread);
+      Heap* other = thread->find_heap(heap->tag.load(std::memory_order_relaxed)->id);
+      slab = other == nullptr ? nullptr : other->store[c].available;
+      if (kOrphansKeep && slab == nullptr && other != nullptr) slab = other->store[c].empty;
+      if (slab != nullptr) {
+        unlink(other, c, slab);
+        --other->slabs;
+        slab->heap.store(heap, std::memory_order_release);
+        slab->owner.store(heap->thread.load(std::memory_order_relaxed), std::memory_order_release);
+        ++heap->slabs;
+        link(slab->kept ? &heap->store[c].empty : &heap->store[c].available, slab);
+      }
+    }
+    thread->lock.release();
+    if (slab != nullptr) return slab->kept && !use_again(heap, c, slab) ? nullptr : slab;
+  }
+  return nullptr;
+}
+
+// For want of memory: a slab that was not worth it.
+Slab* find_parked(Heap* heap, unsigned c) {
+  for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
+       chunk = chunk->next_chunk) {
+    for (Slab& slab : chunk->slabs) {
+      if (slab.heap.load(std::memory_order_relaxed) != heap || slab.what().size_class != c)
+        continue;
+      if (slab.level.out() - slab.remote.count() == slab.capacity) continue;
+      slab.level.set(slab.level.out(), 0);
+      unpark(heap, c, &slab);
+      return &slab;
+    }
+  }
+  return nullptr;
+}
+
+// ---- Handing blocks to the heap.
 
 // What is counted as free and not on the list, after a mistake that was reported, is used for good:
 // nobody is to look for it again. Where all is well there is none. Always false.
@@ -335,16 +336,21 @@ bool hand_what_is_free(Heap* heap, unsigned c) {
 
 // ---- Giving blocks of others back.
 
+// All blocks of the slab are back.
+void put_away(Heap* heap, unsigned c, Slab* slab, bool may_stay) {
+  const Tag* tag = tag_of(slab);
+  if (may_stay && tag->is_live() && may_keep() && !tag->is_pressed()) {
+    keep_empty(heap, c, slab);
+  } else {
+    release(slab);
+  }
+}
+
 // Lock of the heap's thread held. True if the slab turned out to be empty.
 bool look_at(Heap* heap, Slab* slab, bool orphan) {
   unsigned c = slab->what().size_class;
   if (slab->all_back()) {
-    const Tag* tag = tag_of(slab);
-    if (tag->is_live() && !orphan && may_keep() && !tag->is_pressed()) {
-      keep_empty(heap, c, slab);
-    } else {
-      release(slab);
-    }
+    put_away(heap, c, slab, kOrphansKeep || !orphan);
     return true;
   }
   if (slab->parked.load(std::memory_order_relaxed) && !is_nearly_full(slab)) {
@@ -364,7 +370,7 @@ void return_own(Heap* heap, unsigned c, Slab* slab, Block* block) {
   slab->free = block;
   slab->level.set(slab->level.out() - 1, 0);
   if (slab->parked.load(std::memory_order_relaxed)) unpark(heap, c, slab);
-  if (slab->all_back()) release(slab);
+  if (slab->all_back()) put_away(heap, c, slab, kOrphansKeep);
 }
 
 }  // namespace

@@ -11,8 +11,12 @@
 
 namespace tally::core {
 
-// Of slabs in the lists of empty ones.
+// Of slabs in the lists of empty ones. Hardened, with all of their addresses, as each is a mapping
+// or two, of which a process may have so many.
 inline constinit std::atomic<size_t> kept_slab_bytes{0};
+inline size_t bytes_to_keep(const Slab* slab) {
+  return kHardened ? slab->slots * kSlotBytes : slab->bytes.load(std::memory_order_relaxed);
+}
 
 inline void link(Slab** list, Slab* slab) {
   slab->previous = nullptr;
@@ -41,7 +45,7 @@ inline void unpark(Heap* heap, unsigned c, Slab* slab) {
 inline void end_keeping(Slab* slab) {
   if (!slab->kept) return;
   slab->kept = false;
-  kept_slab_bytes.fetch_sub(slab->bytes.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  kept_slab_bytes.fetch_sub(bytes_to_keep(slab), std::memory_order_relaxed);
 }
 
 // All blocks of an available slab are back. It stays for a while: what was needed once is often
@@ -55,9 +59,18 @@ inline void keep_empty(Heap* heap, unsigned c, Slab* slab) {
   }
   link(&heap->store[c].empty, slab);
   slab->kept = true;
-  kept_slab_bytes.fetch_add(slab->bytes.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  kept_slab_bytes.fetch_add(bytes_to_keep(slab), std::memory_order_relaxed);
 }
 
-inline bool may_keep() { return kept_slab_bytes.load(std::memory_order_relaxed) < most_waiting(); }
+// Hardened, to close a slab and to open it again are two system calls: what a thread that ends had
+// in hand may be the last of a slab that stays then too, for who continues with its heaps or takes
+// slabs from them.
+inline constexpr bool kOrphansKeep = kHardened;
+
+// As they stay where others would have become free slots that wait, both have one bound then.
+inline bool may_keep() {
+  const size_t free_slots = kOrphansKeep ? dirty_run_bytes() : 0;
+  return kept_slab_bytes.load(std::memory_order_relaxed) + free_slots < most_waiting();
+}
 
 }  // namespace tally::core

@@ -9,6 +9,7 @@
 #include "heap/callers.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
+#include "heap/slab_lists.h"
 #include "heap/slab_ops.h"
 #include "memory/meta.h"
 #include "os/os.h"
@@ -80,13 +81,13 @@ Thread* take_thread() {
   return thread;
 }
 
-// The heaps keep what is live; what is in hand goes back, and empty slabs.
+// The heaps keep what is live; what is in hand goes back, and empty slabs, unless they stay.
 void give_thread(Thread* thread) {
   Block* foreign = nullptr;
   {
     LockGuard guard(thread->lock);
     foreign = flush_all(thread);
-    release_all_empty(thread, ~0U);
+    if constexpr (!kOrphansKeep) release_all_empty(thread, ~0U);
     leave_scopes(thread);
   }
   give_foreign(foreign);

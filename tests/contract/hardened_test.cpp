@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "tally_test.h"
+
 namespace {
 
 constexpr size_t kKiB = 1024, kMiB = 1024 * kKiB;
@@ -213,6 +215,64 @@ TEST(Hardened, TheNextSlabFindsThePagesOfTheLast) {
   getrusage(RUSAGE_SELF, &after);
   constexpr long kPages = kThreads * static_cast<long>(kBlocks * kSize / 4096);
   EXPECT_LT(after.ru_minflt - before.ru_minflt, kPages / 2);
+}
+
+// Each is a mapping of its own, as it ends at a closed page.
+TEST(Hardened, TheSlabsOfAThreadThatEndedStayUntilThePurge) {
+  constexpr size_t kBlocks = 6000, kSize = 1000, kSlabs = kBlocks * kSize / (64 * kKiB);
+  malloc_trim(0);
+  const size_t at_first = mappings();
+  std::thread([] {
+    std::vector<char*> blocks(kBlocks);
+    for (char*& block : blocks) block = static_cast<char*>(malloc(kSize));
+    for (char* block : blocks) free(block);
+  }).join();
+  EXPECT_GT(mappings(), at_first + kSlabs);
+  malloc_trim(0);
+  EXPECT_LT(mappings(), at_first + kSlabs / 4);
+}
+
+// One block of each, freed by a thread that has them in hand until the trim.
+TEST(Hardened, ATrimFindsSlabsWhoseLastBlocksWereInAnothersHand) {
+  constexpr size_t kSlabs = 100, kBlocks = kSlabs * 64 * kKiB / 16;
+  std::vector<char*> blocks(kBlocks), last;
+  malloc_trim(0);
+  const size_t at_first = mappings();
+  std::thread([&blocks] {
+    for (char*& block : blocks) block = static_cast<char*>(malloc(8));
+  }).join();
+  uintptr_t slot = 0;
+  for (char* block : blocks) {
+    const uintptr_t own = reinterpret_cast<uintptr_t>(block) / (64 * kKiB);
+    own == slot ? free(block) : last.push_back(block);
+    slot = own;
+  }
+  malloc_trim(0);
+  EXPECT_GT(mappings(), at_first + kSlabs);
+  for (char* block : last) free(block);
+  malloc_trim(0);
+  EXPECT_LT(mappings(), at_first + kSlabs / 4);
+}
+
+// A few blocks of many sizes each, of threads that end: what stays of theirs is bounded by
+// addresses.
+TEST(Hardened, WhatEndedThreadsLeaveIsFewMappings) {
+  constexpr int kTags = 400;
+  for (int i = 0; i < kTags; ++i) {
+    std::thread([i] {
+      char name[32];
+      snprintf(name, sizeof name, "/ended/%d", i);
+      const tally_tag tag = tally_tag_create(name);
+      void* blocks[24];
+      size_t size = 16;
+      for (void*& block : blocks) {
+        block = tally_malloc(tag, size);
+        size += size / 4 + 8;
+      }
+      for (void* block : blocks) free(block);
+    }).join();
+  }
+  EXPECT_LT(mappings(), 3000U);
 }
 
 // So do large blocks.
