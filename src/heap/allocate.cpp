@@ -24,7 +24,7 @@ TALLY_NOINLINE void* Heap::Class::pop_damaged(unsigned c, size_t bytes) {
   Block* next = block->next();
   const size_t size = hardened::kClassSizes[c];
   const uint64_t canary = hardened::canary_of(block);
-  if (!hardened::is_untouched(block, canary, size, hardened::wiped_bytes(size))) {
+  if (!hardened::is_untouched(block, canary, size, true)) {
     report_free_block(block, c);
   }
   take(next, bytes);

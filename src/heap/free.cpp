@@ -75,8 +75,14 @@ TALLY_NOINLINE void release_slow(void* p, Slab* slab) noexcept {
 
 namespace {
 
-TALLY_NOINLINE void close_own(Slab* slab, void* p) {
-  hardened::close(p, slab->block_size, options.zero);
+// Of release_sealed: a long block, in a slab of this thread.
+TALLY_NOINLINE void release_long(void* p, Slab* slab) {
+  const size_t size = slab->block_size;
+  const uint64_t canary = hardened::canary_of(p);
+  if (TALLY_UNLIKELY(!hardened::is_sound(p, canary, size, p == slab->start))) {
+    return release_slow(p, slab);
+  }
+  hardened::close(p, canary, size, options.zero);
   push_own(slab, static_cast<Block*>(p));
 }
 
@@ -87,13 +93,15 @@ void release_sealed(void* p, Slab* slab) noexcept {
   // Where the seal of any pointer would be can be read, if that is not behind the last block.
   const size_t size = slab->block_size;
   const size_t offset = address(p) - address(slab->start);
-  const uint64_t canary = hardened::canary_of(p);
   if (TALLY_UNLIKELY(slab->owner.load(std::memory_order_relaxed) != tls.thread ||
-                     offset > (slab->capacity - 1) * size ||
-                     !hardened::is_sound(p, canary, size, offset == 0))) {
+                     offset > (slab->capacity - 1) * size)) {
     return release_slow(p, slab);
   }
-  if (size > hardened::kWipedInline) return close_own(slab, p);
+  if (size > hardened::kWipedInline) return release_long(p, slab);
+  const uint64_t canary = hardened::canary_of(p);
+  if (TALLY_UNLIKELY(!hardened::is_sound<true>(p, canary, size, offset == 0))) {
+    return release_slow(p, slab);
+  }
   hardened::close(p, canary, size, false);
   push_own(slab, static_cast<Block*>(p));
 }

@@ -45,26 +45,23 @@ struct Heap {
       const size_t size = hardened::kClassSizes[c];
       const uint64_t canary = hardened::canary_of(block);
       if (TALLY_UNLIKELY(!block->read_next(&next) ||
-                         !hardened::is_untouched(block, canary, size, next_look(size, kIsShort)))) {
+                         !hardened::is_untouched<kIsShort>(block, canary, size,
+                                                           !kIsShort && looks_at_all()))) {
         return pop_damaged(c, bytes);
       }
       // What comes next lies anywhere, and is read from its link to its seal.
       __builtin_prefetch(next, 1);
       __builtin_prefetch(hardened::seal_at(next, size), 1);
       take(next, bytes);
-      hardened::open(block, canary, size, bytes);
+      hardened::open<kIsShort>(block, canary, size, bytes);
       return block;
     }
     // With a report of what happened to it.
     [[gnu::returns_nonnull]] void* pop_damaged(unsigned c, size_t bytes);
 
    private:
-    // How much of what was wiped is looked at of the next block.
-    size_t next_look(size_t size, bool is_short) const {
-      if (is_short) return size - 2 * sizeof(uint64_t);
-      const bool all = options.check || allocs.get() % hardened::kSeenTurns == 0;
-      return min_of(hardened::wiped_bytes(size), all ? hardened::kWipedMost : hardened::kSeenLeast);
-    }
+    // Whether all of what was wiped is looked at of the next block.
+    bool looks_at_all() const { return options.check || allocs.get() % hardened::kSeenTurns == 0; }
     void take(Block* next, size_t bytes) {
       list = next;
       allocs.add(1);

@@ -176,12 +176,45 @@ inline unsigned half_of_kept(size_t slack) {
 inline uint64_t behind_kept(uint64_t word, unsigned half) { return word << half << half; }
 inline size_t canary_words(size_t slack) { return min_of(slack / sizeof(uint64_t), kCanaryMost); }
 
-// Canary and seal of a live block, whose word before the seal has `kept` of the program.
+// What malloc and free do with each block takes as many steps for any number of bytes, some of them
+// twice: a loop with as many rounds as there are costs more, as no processor foretells its end.
+
+// Of a block up to kWipedInline, what is wiped, in pieces of two words.
+template <class Step>
+[[gnu::always_inline]] inline void for_each_piece(size_t size, Step step) {
+  constexpr size_t kPiece = sizeof(Two);
+  const size_t wiped = size - kPiece;
+  if (wiped > 3 * kPiece) {
+    static_assert(8 * kPiece == kWipedInline);
+    for (size_t at = 0; at < 4 * kPiece; at += kPiece) step(at);
+    for (size_t at = 4 * kPiece; at != 0; at -= kPiece) step(wiped - at);
+  } else if (wiped != 0) {
+    step(0);
+    step(wiped / 2 & ~(kPiece - 1));
+    step(wiped - kPiece);
+  }
+}
+// The words of a canary, or the one that ends at the seal, by their places. kIsShort here and
+// below: of blocks up to kWipedInline, whose classes are so near to each other that there is one.
+template <bool kIsShort, class Step>
+[[gnu::always_inline]] inline void for_each_word(size_t slack, Step step) {
+  step(0);
+  if constexpr (kIsShort) return;
+  static_assert(kCanaryMost == 4);
+  const size_t last = max_of(canary_words(slack), 1) - 1;
+  step(last * sizeof(uint64_t));
+  step(last / 2 * sizeof(uint64_t));
+  step((last + 1) / 2 * sizeof(uint64_t));
+}
+
+// Canary and seal of a live block, whose word before the seal has `kept` of the program, if it is
+// the canary's only one.
+template <bool kIsShort = false>
 inline void seal_block(void* block, uint64_t canary, size_t size, size_t slack, uint64_t kept) {
   char* seal = seal_at(block, size);
   char* at = seal - before_seal(slack);
-  store(at, behind_kept(canary, half_of_kept(slack)) | kept);
-  for (size_t i = 1; i < canary_words(slack); ++i) store(at + i * sizeof canary, canary);
+  const uint64_t word = behind_kept(canary, half_of_kept(slack)) | kept;
+  for_each_word<kIsShort>(slack, [at, word](size_t place) { store(at + place, word); });
   store_seal(seal, canary ^ slack << 8);
 }
 // The block, of this class, is live and has `n` bytes from now on: those that were asked for if
@@ -216,15 +249,17 @@ inline const char* find_overflow(const void* block, size_t size, uint32_t bytes)
 }
 // Whether the block is live and nothing was written behind it, nor, if one of its slab lies there,
 // before it. False: it takes a closer look to tell what is wrong, if anything.
+template <bool kIsShort = false>
 inline bool is_sound(const void* block, uint64_t canary, size_t size, bool is_first) {
   const char* seal = seal_at(block, size);
   const uint64_t slack = slack_in(load_seal(seal), canary);
   if (TALLY_UNLIKELY(slack > size - sizeof(uint64_t))) return false;
   const char* at = seal - before_seal(slack);
   const unsigned half = half_of_kept(slack);
-  uint64_t damage = (load(at) ^ behind_kept(canary, half)) >> half >> half;
-  for (size_t i = 1; i < canary_words(slack); ++i) damage |= load(at + i * sizeof canary) ^ canary;
-  if (TALLY_UNLIKELY(damage != 0)) return false;
+  const uint64_t word = behind_kept(canary, half);
+  uint64_t damage = 0;
+  for_each_word<kIsShort>(slack, [&](size_t place) { damage |= load(at + place) ^ word; });
+  if (TALLY_UNLIKELY(damage >> half >> half != 0)) return false;
   if (is_first) return true;
   const char* before = static_cast<const char*>(block) - size;
   return TALLY_LIKELY(slack_in(load_seal(seal - size), canary_of(before)) <= kFreeMark >> 8);
@@ -238,13 +273,19 @@ inline void close(void* block, uint64_t canary, size_t size, bool all) {
     memset(wiped, 0, all ? size - 2 * sizeof(uint64_t) : wiped_bytes(size));
     return;
   }
-  const Two zero = {0, 0};
-  for (char* end = wiped + wiped_bytes(size); wiped != end; wiped += sizeof zero) {
-    asm("" : "+r"(wiped));  // or compilers call memset
-    memcpy(wiped, &zero, sizeof zero);
-  }
+  for_each_piece(size, [wiped](size_t at) {
+    const Two zero = {0, 0};
+    memcpy(wiped + at, &zero, sizeof zero);
+  });
 }
 inline void close(void* block, size_t size, bool all) { close(block, canary_of(block), size, all); }
+// Whether nobody wrote to what was wiped of a free block up to kWipedInline.
+inline bool is_wiped_short(const Block* block, size_t size) {
+  const char* wiped = reinterpret_cast<const char*>(block) + sizeof(uint64_t);
+  Two seen = {0, 0};
+  for_each_piece(size, [&](size_t at) { seen |= load_two(wiped + at); });
+  return (seen[0] | seen[1]) == 0;
+}
 // Whether nobody wrote to the first so many bytes of those that were wiped of a free block.
 inline bool is_wiped(const Block* block, size_t bytes) {
   const char* at = reinterpret_cast<const char*>(block) + sizeof(uint64_t);
@@ -263,14 +304,20 @@ inline const char* find_write(const Block* block, size_t size) {
   while (*start == 0) ++start;
   return start;
 }
-// Likewise, of a block that is off its list, and that it is free.
-inline bool is_untouched(const Block* block, uint64_t canary, size_t size, size_t bytes) {
-  return load_seal(seal_at(block, size)) == (canary ^ kFreeMark) && is_wiped(block, bytes);
+// Likewise, of a block that is off its list, and that it is free. `all`: of a long block, too, all
+// of what was wiped is looked at, and not kSeenLeast bytes alone.
+template <bool kIsShort = false>
+inline bool is_untouched(const Block* block, uint64_t canary, size_t size, bool all) {
+  if (load_seal(seal_at(block, size)) != (canary ^ kFreeMark)) return false;
+  if constexpr (kIsShort) return is_wiped_short(block, size);
+  const size_t bytes = wiped_bytes(size);
+  return is_wiped(block, TALLY_UNLIKELY(all) ? bytes : min_of(bytes, kSeenLeast));
 }
 // It becomes one of `n` bytes, which are why it is of this class. All that was wiped is zero.
+template <bool kIsShort = false>
 inline void open(Block* block, uint64_t canary, size_t size, size_t n) {
   store(reinterpret_cast<char*>(block), 0);
-  seal_block(block, canary, size, size - sizeof(uint64_t) - n, 0);
+  seal_block<kIsShort>(block, canary, size, size - sizeof(uint64_t) - n, 0);
 }
 
 // The numbers below `count`, which is at most kMost, each kMixed of them in an order of chance; in

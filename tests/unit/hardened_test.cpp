@@ -20,6 +20,7 @@ class Blocks : public testing::Test {
   void SetUp() override { start(); }
   // Where a block of the class may lie: its neighbours are filled, and must stay as they are.
   char* block() { return memory_ + 64; }
+  const char* block() const { return memory_ + 64; }
   void fill() { memset(memory_, 0x5a, sizeof memory_); }
   bool neighbours_are_whole(size_t size) const {
     auto whole = [this](size_t from, size_t to) {
@@ -31,6 +32,26 @@ class Blocks : public testing::Test {
     return whole(0, 64) && whole(64 + size, sizeof memory_);
   }
   Seal seal(size_t size) { return look_at_seal(block(), size); }
+  // Short blocks have a way of their own, which is to say the same.
+  void make_live(size_t size, size_t n) {
+    auto* opened = reinterpret_cast<Block*>(block());
+    size <= kWipedInline ? open<true>(opened, canary_of(block()), size, n)
+                         : open(opened, canary_of(block()), size, n);
+  }
+  bool is_live_and_whole(size_t size) const {
+    const uint64_t canary = canary_of(block());
+    const bool is_so = is_sound(block(), canary, size, true);
+    if (size <= kWipedInline) EXPECT_EQ(is_sound<true>(block(), canary, size, true), is_so);
+    return is_so;
+  }
+  bool is_free_and_whole(size_t size) const {
+    const auto* free_block = reinterpret_cast<const Block*>(block());
+    const bool is_so = is_untouched(free_block, canary_of(block()), size, true);
+    if (size <= kWipedInline) {
+      EXPECT_EQ(is_untouched<true>(free_block, canary_of(block()), size, false), is_so);
+    }
+    return is_so;
+  }
 
   alignas(64) char memory_[64 + kMost + 64];
 };
@@ -54,7 +75,7 @@ TEST_F(Blocks, EachByteBehindTheEndIsGuarded) {
       fill();
       close(block(), size, false);
       EXPECT_EQ(seal(size).state, State::kFree);
-      open(reinterpret_cast<Block*>(block()), canary_of(block()), size, n);
+      make_live(size, n);
       EXPECT_EQ(seal(size).state, State::kLive);
       EXPECT_EQ(seal(size).bytes, n);
       ASSERT_EQ(find_overflow(block(), size, static_cast<uint32_t>(n)), nullptr) << n;
@@ -82,23 +103,23 @@ TEST_F(Blocks, WhatIsFoundByACloserLookIsNotSound) {
     for (size_t n : sizes_of(c)) {
       fill();
       close(block(), size, false);
-      EXPECT_FALSE(is_sound(block(), canary_of(block()), size, true)) << "it is free";
-      open(reinterpret_cast<Block*>(block()), canary_of(block()), size, n);
+      EXPECT_FALSE(is_live_and_whole(size)) << "it is free";
+      make_live(size, n);
       memset(block(), 0xff, n);
-      ASSERT_TRUE(is_sound(block(), canary_of(block()), size, true)) << n;
+      ASSERT_TRUE(is_live_and_whole(size)) << n;
       const size_t slack = size - sizeof(uint64_t) - n;
       const size_t canary = slack < 8 ? slack : min_of(slack / 8, kCanaryMost) * 8;
       for (size_t i = n; i < n + canary; ++i) {
         block()[i] ^= 1;
-        ASSERT_FALSE(is_sound(block(), canary_of(block()), size, true)) << n << ' ' << i;
+        ASSERT_FALSE(is_live_and_whole(size)) << n << ' ' << i;
         block()[i] ^= 1;
       }
       for (size_t i : {size - sizeof(uint64_t), size - 1}) {
         block()[i] ^= 1;
-        ASSERT_FALSE(is_sound(block(), canary_of(block()), size, true)) << n << ' ' << i;
+        ASSERT_FALSE(is_live_and_whole(size)) << n << ' ' << i;
         block()[i] ^= 1;
       }
-      ASSERT_TRUE(is_sound(block(), canary_of(block()), size, true));
+      ASSERT_TRUE(is_live_and_whole(size));
     }
   }
 }
@@ -144,12 +165,16 @@ TEST_F(Blocks, AWriteToAFreeBlockIsFoundWhereItWas) {
     close(block(), size, false);
     auto* free_block = reinterpret_cast<Block*>(block());
     EXPECT_EQ(find_write(free_block, size), nullptr);
-    EXPECT_TRUE(is_untouched(free_block, canary_of(free_block), size, wiped_bytes(size)));
-    for (size_t at : {size_t{8}, min_of(size / 2, kWipedMost), min_of(size - 9, kWipedMost)}) {
+    EXPECT_TRUE(is_free_and_whole(size));
+    const size_t last = 7 + wiped_bytes(size);
+    std::vector<size_t> places = {8, last / 2, last};
+    if (size <= kWipedInline) {
+      for (size_t at = 8; at <= last; ++at) places.push_back(at);
+    }
+    for (size_t at : places) {
       block()[at] = 1;
       EXPECT_EQ(find_write(free_block, size), block() + at) << size;
-      EXPECT_FALSE(is_untouched(free_block, canary_of(free_block), size, wiped_bytes(size)))
-          << size;
+      EXPECT_FALSE(is_free_and_whole(size)) << size << ' ' << at;
       block()[at] = 0;
     }
     EXPECT_TRUE(neighbours_are_whole(size));
@@ -163,10 +188,10 @@ TEST_F(Blocks, AsMuchIsLookedAtAsIsAsked) {
   auto* free_block = reinterpret_cast<Block*>(block());
   const uint64_t canary = canary_of(block());
   block()[8 + kSeenLeast] = 1;
-  EXPECT_TRUE(is_untouched(free_block, canary, size, kSeenLeast));
-  EXPECT_FALSE(is_untouched(free_block, canary, size, wiped_bytes(size)));
+  EXPECT_TRUE(is_untouched(free_block, canary, size, false));
+  EXPECT_FALSE(is_untouched(free_block, canary, size, true));
   block()[7 + kSeenLeast] = 1;
-  EXPECT_FALSE(is_untouched(free_block, canary, size, kSeenLeast));
+  EXPECT_FALSE(is_untouched(free_block, canary, size, false));
 }
 
 TEST_F(Blocks, AllIsWipedWhereThatIsAsked) {
