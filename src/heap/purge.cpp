@@ -38,11 +38,11 @@ bool is_flush_mine() { return commons.lock.held_by_me() || sampled.lock.held_by_
 
 }  // namespace
 
-void await_shared_flush() {
-  constexpr int kPatienceMs = 50;  // it may get no processor for as long
-  for (int i = 0; i < kPatienceMs && shared_flushes.is_under_way() && !is_flush_mine(); ++i) {
-    os::sleep_ms(1);
-  }
+void await_moves() {
+  constexpr int kPatienceMs = 20;  // who moves may get no processor for as long
+  auto are_under_way = [] { return shared_flushes.is_under_way() || heap_moves.is_under_way(); };
+  auto is_mine = [] { return is_flush_mine() || tls.thread->lock.held_by_me(); };
+  for (int i = 0; i < kPatienceMs && are_under_way() && !is_mine(); ++i) os::sleep_ms(1);
 }
 
 void forget_others_flushes() {

@@ -21,9 +21,9 @@ extern constinit std::atomic<uint32_t> purge_rounds;
 // counts up reads again if there was such a step meanwhile: a program that does nothing is not to
 // see its counts change by that.
 extern constinit Moves shared_flushes;
-// Returns when none is under way; or after a while, and at once in the midst of one (in a signal
-// handler).
-void await_shared_flush();
+// Returns when none is under way, nor a heap's end; or after a while, and at once in the midst of
+// one (in a signal handler).
+void await_moves();
 // In a forked child: who was in the midst of one is gone.
 void forget_others_flushes();
 // Everything that is free, now. Returns the bytes that went back. No lock held. `mine`: also what

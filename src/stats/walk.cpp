@@ -167,7 +167,7 @@ void add(SumsOfTag sums, const Heap& heap) {
 template <class Clear, class SumsOf>
 void walk(Clear&& clear, SumsOf&& sums_of) {
   // Heaps seldom go. Where they go all the time, the last reading stands.
-  constexpr int kReadings = 4;
+  constexpr int kReadings = 8;
   for (int i = 0;; ++i) {
     const uint64_t moves = heap_moves.ended(), flushes = shared_flushes.ended();
     if (i != 0) clear();
@@ -202,7 +202,7 @@ void walk(Clear&& clear, SumsOf&& sums_of) {
     }
     const bool is_whole = heap_moves.none_since(moves) && shared_flushes.none_since(flushes);
     if (is_whole || i + 1 == kReadings) return;
-    await_shared_flush();
+    await_moves();
   }
 }
 
