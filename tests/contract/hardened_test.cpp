@@ -232,6 +232,22 @@ TEST(Hardened, TheSlabsOfAThreadThatEndedStayUntilThePurge) {
   EXPECT_LT(mappings(), at_first + kSlabs / 4);
 }
 
+TEST(Hardened, WhoeverNeedsThemTakesTheSlabsOfAThreadThatEnded) {
+  constexpr size_t kBlocks = 6000, kSize = 1000, kSlabs = kBlocks * kSize / (64 * kKiB);
+  std::vector<char*> blocks(kBlocks);
+  auto allocate_all = [&blocks] {
+    for (char*& block : blocks) block = static_cast<char*>(malloc(kSize));
+  };
+  std::thread([&] {
+    allocate_all();
+    for (char* block : blocks) free(block);
+  }).join();
+  const size_t kept = mappings();
+  allocate_all();
+  EXPECT_LT(mappings(), kept + kSlabs / 2);
+  for (char* block : blocks) free(block);
+}
+
 // One block of each, freed by a thread that has them in hand until the trim.
 TEST(Hardened, ATrimFindsSlabsWhoseLastBlocksWereInAnothersHand) {
   constexpr size_t kSlabs = 100, kBlocks = kSlabs * 64 * kKiB / 16;
