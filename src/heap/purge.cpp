@@ -33,20 +33,27 @@ constinit Moves shared_flushes;
 
 namespace {
 
-// A signal handler interrupted it.
-bool is_flush_mine() { return commons.lock.held_by_me() || sampled.lock.held_by_me(); }
+// A signal handler interrupted this thread in the midst of a step, which may be one that moves
+// counts.
+bool is_within_step() {
+  Thread* thread = all_threads.load(std::memory_order_acquire);
+  while (thread != nullptr && !thread->lock.held_by_me()) thread = thread->next_thread;
+  return thread != nullptr;
+}
 
 }  // namespace
 
 void await_moves() {
   constexpr int kPatienceMs = 20;  // who moves may get no processor for as long
   auto are_under_way = [] { return shared_flushes.is_under_way() || heap_moves.is_under_way(); };
-  auto is_mine = [] { return is_flush_mine() || tls.thread->lock.held_by_me(); };
-  for (int i = 0; i < kPatienceMs && are_under_way() && !is_mine(); ++i) os::sleep_ms(1);
+  if (!are_under_way() || is_within_step()) return;
+  for (int i = 0; i < kPatienceMs && are_under_way(); ++i) os::sleep_ms(1);
 }
 
-void forget_others_flushes() {
-  if (!is_flush_mine()) shared_flushes.reset();
+void forget_others_moves() {
+  if (is_within_step()) return;
+  shared_flushes.reset();
+  heap_moves.reset();
 }
 
 void purge_tick() {

@@ -25,7 +25,7 @@ extern constinit Moves shared_flushes;
 // one (in a signal handler).
 void await_moves();
 // In a forked child: who was in the midst of one is gone.
-void forget_others_flushes();
+void forget_others_moves();
 // Everything that is free, now. Returns the bytes that went back. No lock held. `mine`: also what
 // the running thread has in hand, if it is in no step of the heap's.
 size_t purge_all(bool mine = true);

@@ -212,8 +212,8 @@ Slab* steal(Heap* heap, unsigned c) {
     if (thread->orphan.load(std::memory_order_relaxed)) {
       look_at_woken(thread);
       Heap* other = thread->find_heap(heap->tag.load(std::memory_order_relaxed)->id);
-      slab = other == nullptr ? nullptr : other->store[c].available;
-      if (kOrphansKeep && slab == nullptr && other != nullptr) slab = other->store[c].empty;
+      if (other != nullptr) slab = other->store[c].available;
+      if (other != nullptr && slab == nullptr) slab = other->store[c].empty;
       if (slab != nullptr) {
         unlink(other, c, slab);
         --other->slabs;

@@ -133,12 +133,8 @@ inline char* seal_at(void* block, size_t size) {
 inline const char* seal_at(const void* block, size_t size) {
   return static_cast<const char*>(block) + size - sizeof(uint64_t);
 }
-// What is wiped of a free block, behind its link. (Of short ones without a minimum, where the
-// compiler knows that they are.)
-inline size_t wiped_bytes(size_t size) {
-  const size_t all = size - 2 * sizeof(uint64_t);
-  return size <= kWipedInline ? all : min_of(all, kWipedMost);
-}
+// What is wiped of a free block, behind its link.
+inline size_t wiped_bytes(size_t size) { return min_of(size - 2 * sizeof(uint64_t), kWipedMost); }
 
 using Two [[gnu::vector_size(16)]] = uint64_t;
 inline Two load_two(const char* from) {
@@ -183,7 +179,7 @@ inline size_t canary_words(size_t slack) { return min_of(slack / sizeof(uint64_t
 template <class Step>
 [[gnu::always_inline]] inline void for_each_piece(size_t size, Step step) {
   constexpr size_t kPiece = sizeof(Two);
-  const size_t wiped = size - kPiece;
+  const size_t wiped = size - 2 * sizeof(uint64_t);
   if (wiped > 3 * kPiece) {
     static_assert(8 * kPiece == kWipedInline);
     for (size_t at = 0; at < 4 * kPiece; at += kPiece) step(at);
@@ -196,6 +192,7 @@ template <class Step>
 }
 // The words of a canary, or the one that ends at the seal, by their places. kIsShort here and
 // below: of blocks up to kWipedInline, whose classes are so near to each other that there is one.
+static_assert(kWipedInline == kLinearMax && kMinAlignment == 2 * sizeof(uint64_t));
 template <bool kIsShort, class Step>
 [[gnu::always_inline]] inline void for_each_word(size_t slack, Step step) {
   step(0);

@@ -124,7 +124,7 @@ void after_fork_in_child() {
   g_interrupting.store(0);
   Lock::hold_all(false);
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
-  forget_others_flushes();
+  forget_others_moves();
   recount_waiting();
   os::reset_streams();
   profile.after_fork();

@@ -196,55 +196,72 @@ TEST(Hardened, LargeBlocksReadAsZero) {
   for (auto& [block, size] : blocks) free(block);
 }
 
-// Of a thread that ends the slabs go, and another has them next.
+// Of a tag that is retired the slabs go, and another has them next.
 TEST(Hardened, TheNextSlabFindsThePagesOfTheLast) {
-  constexpr int kThreads = 50;
+  constexpr int kTags = 50;
   constexpr size_t kBlocks = 1000, kSize = 1000;
-  auto work = [] {
-    std::vector<char*> blocks(kBlocks);
-    for (char*& block : blocks) {
-      block = static_cast<char*>(malloc(kSize));
-      memset(block, 1, kSize);
-    }
-    for (char* block : blocks) free(block);
+  std::vector<void*> blocks(kBlocks);
+  auto work = [&blocks](int i) {
+    char name[32];
+    snprintf(name, sizeof name, "/next/%d", i);
+    const tally_tag tag = tally_tag_create(name);
+    for (void*& block : blocks) memset(block = tally_malloc(tag, kSize), 1, kSize);
+    for (void* block : blocks) free(block);
+    ASSERT_EQ(tally_tag_retire(tag), 0);
   };
-  std::thread(work).join();
+  work(0);
   rusage before, after;
   getrusage(RUSAGE_SELF, &before);
-  for (int i = 0; i < kThreads; ++i) std::thread(work).join();
+  for (int i = 1; i <= kTags; ++i) work(i);
   getrusage(RUSAGE_SELF, &after);
-  constexpr long kPages = kThreads * static_cast<long>(kBlocks * kSize / 4096);
+  constexpr long kPages = kTags * static_cast<long>(kBlocks * kSize / 4096);
   EXPECT_LT(after.ru_minflt - before.ru_minflt, kPages / 2);
 }
 
-// Each is a mapping of its own, as it ends at a closed page.
+// So do large blocks.
+TEST(Hardened, TheNextLargeBlockFindsThePagesOfTheLast) {
+  constexpr int kRounds = 300;
+  rusage before, after;
+  for (size_t size : {80 * kKiB, 200 * kKiB, 450 * kKiB}) {  // 32 of which may wait so
+    getrusage(RUSAGE_SELF, &before);
+    for (int i = 0; i < kRounds; ++i) {
+      auto* block = static_cast<char*>(malloc(size));
+      memset(block, 1, size);
+      free(block);
+    }
+    getrusage(RUSAGE_SELF, &after);
+    const long pages = kRounds * static_cast<long>(size / 4096);
+    EXPECT_LT(after.ru_minflt - before.ru_minflt, pages / 3) << size;
+  }
+}
+
+// Each slab is a mapping of its own, as it ends at a closed page.
+constexpr size_t kThousands = 6000, kThousandsSlabs = kThousands * 1000 / (64 * kKiB);
+std::vector<char*> thousands() {
+  std::vector<char*> blocks(kThousands);
+  for (char*& block : blocks) block = static_cast<char*>(malloc(1000));
+  return blocks;
+}
+void leave_slabs() {
+  std::thread([] {
+    for (char* block : thousands()) free(block);
+  }).join();
+}
+
 TEST(Hardened, TheSlabsOfAThreadThatEndedStayUntilThePurge) {
-  constexpr size_t kBlocks = 6000, kSize = 1000, kSlabs = kBlocks * kSize / (64 * kKiB);
   malloc_trim(0);
   const size_t at_first = mappings();
-  std::thread([] {
-    std::vector<char*> blocks(kBlocks);
-    for (char*& block : blocks) block = static_cast<char*>(malloc(kSize));
-    for (char* block : blocks) free(block);
-  }).join();
-  EXPECT_GT(mappings(), at_first + kSlabs);
+  leave_slabs();
+  EXPECT_GT(mappings(), at_first + kThousandsSlabs);
   malloc_trim(0);
-  EXPECT_LT(mappings(), at_first + kSlabs / 4);
+  EXPECT_LT(mappings(), at_first + kThousandsSlabs / 4);
 }
 
 TEST(Hardened, WhoeverNeedsThemTakesTheSlabsOfAThreadThatEnded) {
-  constexpr size_t kBlocks = 6000, kSize = 1000, kSlabs = kBlocks * kSize / (64 * kKiB);
-  std::vector<char*> blocks(kBlocks);
-  auto allocate_all = [&blocks] {
-    for (char*& block : blocks) block = static_cast<char*>(malloc(kSize));
-  };
-  std::thread([&] {
-    allocate_all();
-    for (char* block : blocks) free(block);
-  }).join();
+  leave_slabs();
   const size_t kept = mappings();
-  allocate_all();
-  EXPECT_LT(mappings(), kept + kSlabs / 2);
+  std::vector<char*> blocks = thousands();
+  EXPECT_LT(mappings(), kept + kThousandsSlabs / 2);
   for (char* block : blocks) free(block);
 }
 
@@ -289,23 +306,6 @@ TEST(Hardened, WhatEndedThreadsLeaveIsFewMappings) {
     }).join();
   }
   EXPECT_LT(mappings(), 3000U);
-}
-
-// So do large blocks.
-TEST(Hardened, TheNextLargeBlockFindsThePagesOfTheLast) {
-  constexpr int kRounds = 300;
-  rusage before, after;
-  for (size_t size : {80 * kKiB, 200 * kKiB, 450 * kKiB}) {  // 32 of which may wait so
-    getrusage(RUSAGE_SELF, &before);
-    for (int i = 0; i < kRounds; ++i) {
-      auto* block = static_cast<char*>(malloc(size));
-      memset(block, 1, size);
-      free(block);
-    }
-    getrusage(RUSAGE_SELF, &after);
-    const long pages = kRounds * static_cast<long>(size / 4096);
-    EXPECT_LT(after.ru_minflt - before.ru_minflt, pages / 3) << size;
-  }
 }
 
 // Whatever was there before, at any size, while pages go back and are had again.
