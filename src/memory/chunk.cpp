@@ -311,26 +311,30 @@ Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) 
 
 namespace {
 
-// Nobody comes by there until the run is free, when all of it is to be clean, or counted.
-void drop_pages_behind(Slab* run, size_t bytes) {
+// What is resident there is in no account until the run is free: up to `most` of it stay, unless
+// there is a limit of the process's, which is to hold for what is resident too.
+void drop_pages_behind(Slab* run, size_t bytes, size_t most) {
   Chunk* chunk = Chunk::of(run);
-  keep_pages_small(chunk);
-  char* end = chunk->slot_end(chunk->slot_of(run) + run->slots - 1);
   char* start = run->start + bytes;
-  if (start < end) backend::purge(start, static_cast<size_t>(end - start));
+  char* end = chunk->slot_end(chunk->slot_of(run) + run->slots - 1);
+  if (meta::process.limit() != Account::kNoLimit) most = 0;
+  if (static_cast<size_t>(end - start) <= most || start == end) return;
+  keep_pages_small(chunk);
+  backend::purge(start, static_cast<size_t>(end - start));
 }
 
 }  // namespace
 
 bool open_run(Slab* run, size_t bytes, bool is_clean) {
   if (!Chunk::of(run)->is_guarded()) return true;
-  if (!is_clean) drop_pages_behind(run, bytes);
+  if (!is_clean) drop_pages_behind(run, bytes, kSlotBytes / 2);
   return os::allow(run->start, bytes);
 }
 
 bool reopen_run(Slab* run, size_t old_bytes, size_t bytes, bool is_clean) {
   if (!Chunk::of(run)->is_guarded()) return true;
-  if (!is_clean) drop_pages_behind(run, bytes);
+  // What has grown is likely to grow on.
+  if (!is_clean) drop_pages_behind(run, bytes, SIZE_MAX);
   if (bytes > old_bytes) return os::allow(run->start + old_bytes, bytes - old_bytes);
   os::forbid(run->start + bytes, old_bytes - bytes);
   return true;

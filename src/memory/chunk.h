@@ -60,8 +60,8 @@ extern constinit std::atomic<Chunk*> all_chunks;
 // Slot 0, which is shorter, is only given where `short_slot` allows it. nullptr: no memory.
 Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed);
 // Hardened, where a run of a guarded chunk is closed until then: its first `bytes` may be accessed,
-// and what is behind them may not, where pages that others left go, unless it is clean. False: the
-// system refused.
+// and what is behind them may not, where pages that others left go if they are many, unless it is
+// clean. False: the system refused.
 bool open_run(Slab* run, size_t bytes, bool is_clean);
 // It was open to `old_bytes`, and is to be to `bytes`. False likewise, and it may be longer.
 bool reopen_run(Slab* run, size_t old_bytes, size_t bytes, bool is_clean);
