@@ -3,6 +3,7 @@
 #include "backend/backend.h"
 #include "base/check.h"
 #include "base/preempt.h"
+#include "heap/carve.h"
 #include "heap/commons.h"
 #include "heap/heap.h"
 #include "heap/holes.h"
@@ -103,49 +104,6 @@ uint32_t little(const Slab* slab) {
   return static_cast<uint32_t>(max_of(min_of(kLongBatchBytes / slab->block_size, 16), 1));
 }
 
-// Memory for the slab's first `end` blocks. False: a limit refuses.
-bool commit(Heap* heap, Slab* slab, uint32_t end) {
-  size_t have = slab->bytes.load(std::memory_order_relaxed);
-  // There is no hole.
-  size_t need = round_up(size_t{end} * slab->block_size, os::page_size());
-  if (need <= have) return true;
-  if (!heap->tag.load(std::memory_order_relaxed)->charge(need - have)) return false;
-  slab->bytes.store(need, std::memory_order_relaxed);
-  return true;
-}
-
-// Links never-used blocks behind `last` of slab->free: a batch, or near a limit those of a page.
-// None if a limit refuses.
-void carve(Heap* heap, Slab* slab, Block* last) {
-  uint32_t carved = slab->carved.load(std::memory_order_relaxed);
-  size_t bytes = slab->block_size > kBatchBytes / 2 ? kLongBatchBytes : kBatchBytes;
-  // Of samples there may be no other of this size for long.
-  if (heap->thread.load(std::memory_order_relaxed) == &sampled) bytes = 0;
-  uint32_t batch = static_cast<uint32_t>(max_of(bytes / slab->block_size, 1));
-  uint32_t end = static_cast<uint32_t>(min_of(carved + batch, slab->capacity));
-  if (!commit(heap, slab, end)) {
-    size_t least = round_up(size_t{carved + 1} * slab->block_size, os::page_size());
-    end = static_cast<uint32_t>(min_of(least / slab->block_size, end));
-    if (!commit(heap, slab, end)) return;
-    limits_met.refused = nullptr;
-  }
-  hardened::Order<kBatchBytes / kMinAlignment> order(end - carved);
-  Block* next = nullptr;
-  for (uint32_t i = end; i-- > carved;) {
-    auto* block = reinterpret_cast<Block*>(slab->block_at(carved + order.of(i - carved)));
-    if constexpr (kHardened) hardened::close(block, slab->block_size, false);
-    block->link(next);
-    next = block;
-  }
-  if (last == nullptr) {
-    slab->free = next;
-  } else {
-    last->link(next);
-  }
-  slab->carved.store(end, std::memory_order_relaxed);
-  if (end == slab->capacity) lose_tail(slab);
-}
-
 // Too little of the slab is free for a step of the slow path to be worth it; where a limit is
 // short, nothing.
 bool is_nearly_full(const Slab* slab) {
@@ -181,7 +139,10 @@ void park(Heap* heap, unsigned c, Slab* slab) {
 // what its holes would take.
 bool use_again(Heap* heap, unsigned c, Slab* slab) {
   bool sound = slab->all_back();
-  bool as_it_is = sound && !slab->is_scattered();
+  if (kHardened && sound) collect(slab);
+  // Hardened, what is in no hole has what was left there, to be looked at.
+  const bool stays = kHardened && (slab->holes != 0 || slab->level.out() != 0);
+  bool as_it_is = sound && (stays || !slab->is_scattered());
   if (!as_it_is && !forget_holes(slab) && sound) {
     release(slab);
     return false;
@@ -193,9 +154,13 @@ bool use_again(Heap* heap, unsigned c, Slab* slab) {
   RemoteList::Taken taken = slab->remote.take();
   // More came back than was out.
   if (!sound) misuse_double_free(taken.first != nullptr ? taken.first : slab->free, slab);
+  slab->level.set(0, 0);
+  if (kHardened && sound) {
+    link_again(slab);
+    return true;
+  }
   slab->free = nullptr;
   slab->carved.store(0, std::memory_order_relaxed);
-  slab->level.set(0, 0);
   return true;
 }
 

@@ -164,16 +164,26 @@ struct alignas(kCacheLine) Slab {
   bool is_scattered() const {
     constexpr uint32_t kSmall = 512;
     constexpr int kLookAt = 6;
-    if (kHardened || block_size > kSmall) return false;
+    if (block_size > kSmall) return false;
     if (remote.count() != 0 || free == nullptr) return true;
-    auto step_behind = [](const Block* block) {
-      return reinterpret_cast<uintptr_t>(block->next()) - reinterpret_cast<uintptr_t>(block);
+    auto behind = [](const Block* block) {
+      Block* link;
+      if constexpr (!kHardened) return block->next();
+      block->read_next(&link);  // a link that was written to leads somewhere
+      return link;
     };
-    const size_t step = step_behind(free);
-    if (step != block_size && step != -size_t{block_size}) return true;
+    // Hardened, neighbours are mixed: they lie no further from each other than that.
+    const size_t far = 2 * hardened::kMixed * size_t{block_size};
+    const size_t first = address(behind(free)) - address(free);
+    auto is_in_order = [far, first](size_t step) {
+      return kHardened ? step + far <= 2 * far : step == first;
+    };
+    if (kHardened ? !is_in_order(first) : first != block_size && first != -size_t{block_size}) {
+      return true;
+    }
     const Block* block = free;
-    for (int i = 0; i < kLookAt && is_block(block->next()); ++i, block = block->next()) {
-      if (step_behind(block) != step) return true;
+    for (int i = 0; i < kLookAt && is_block(behind(block)); ++i, block = behind(block)) {
+      if (!is_in_order(address(behind(block)) - address(block))) return true;
     }
     return false;
   }

@@ -85,6 +85,51 @@ TEST(Hardened, WhatIsFreedIsNotUsedAgainAtOnce) {
   }
 }
 
+// Nor when its slab became empty by that, and its blocks are linked anew.
+TEST(Hardened, WhatEmptiesASlabIsNotUsedAgainAtOnce) {
+  uint64_t chance = 1;
+  auto below = [&chance](size_t count) {
+    chance = chance * 0xd1342543de82ef95 + 1;
+    return (chance >> 32) * count >> 32;
+  };
+  for (int trial = 0; trial < 300; ++trial) {
+    char name[32];
+    snprintf(name, sizeof name, "/empties/%d", trial);
+    const tally_tag tag = tally_tag_create(name);
+    std::vector<void*> blocks(below(700) + 20 + below(1500));
+    for (void*& block : blocks) block = tally_malloc(tag, 480);
+    void* const root = blocks[below(blocks.size())];
+    const auto was = reinterpret_cast<uintptr_t>(root);
+    for (size_t i = blocks.size(); i > 1; --i) std::swap(blocks[i - 1], blocks[below(i)]);
+    for (void* block : blocks) {
+      if (block != root) free(block);
+    }
+    free(root);
+    for (void*& block : blocks) {
+      block = tally_malloc(tag, 480);
+      if (&block < &blocks[8]) {
+        EXPECT_NE(reinterpret_cast<uintptr_t>(block), was) << trial;
+      }
+    }
+    for (void* block : blocks) free(block);
+    ASSERT_EQ(tally_tag_retire(tag), 0);
+  }
+}
+
+// In whatever order they were freed, if all of them were.
+TEST(Hardened, BlocksOfAnEmptySlabLieTogetherAgain) {
+  constexpr size_t kSize = 50;
+  std::vector<char*> blocks(6007);
+  int near = 0;
+  for (int round = 0; round < 3; ++round) {
+    for (char*& block : blocks) block = static_cast<char*>(malloc(kSize));
+    near = 0;
+    for (size_t i = 1; i < blocks.size(); ++i) near += abs(blocks[i] - blocks[i - 1]) < 512;
+    for (size_t i = 0; i < blocks.size(); ++i) free(blocks[i * 1000 % blocks.size()]);
+  }
+  EXPECT_GT(near, 3000) << "some are left in hand";
+}
+
 TEST(Hardened, TheMappingsThatAreLeftAreTheProgramsOwn) {
   // A few GiB of addresses, of which nothing is touched.
   std::vector<void*> blocks(60000);
@@ -235,6 +280,33 @@ TEST(Hardened, TheNextLargeBlockFindsThePagesOfTheLast) {
   }
 }
 
+// And one that grows in place, by page and page.
+TEST(Hardened, WhatGrowsFindsThePagesOfTheLast) {
+  long pages = 0;
+  auto work = [&pages](int rounds) {
+    for (int i = 0; i < rounds; ++i) {
+      size_t size = 100 * kKiB;
+      auto* block = static_cast<char*>(malloc(size));
+      memset(block, 1, size);
+      while (size < 400 * kKiB) {
+        const size_t longer = size + size / 8;
+        block = static_cast<char*>(realloc(block, longer));
+        memset(block + size, 1, longer - size);
+        pages += static_cast<long>((longer - size) / 4096);
+        size = longer;
+      }
+      free(block);
+    }
+  };
+  work(150);  // until what waits has been where they are
+  pages = 0;
+  rusage before, after;
+  getrusage(RUSAGE_SELF, &before);
+  work(150);
+  getrusage(RUSAGE_SELF, &after);
+  EXPECT_LT(after.ru_minflt - before.ru_minflt, pages / 3);
+}
+
 // Each slab is a mapping of its own, as it ends at a closed page.
 constexpr size_t kThousands = 6000, kThousandsSlabs = kThousands * 1000 / (64 * kKiB);
 std::vector<char*> thousands() {
@@ -332,20 +404,24 @@ TEST(Hardened, LargeBlocksOfCallocAreZero) {
   for (char* block : blocks) free(block);
 }
 
-// What was there before is no part of a block that is there now, nor of memory.
-TEST(Hardened, NothingStaysBehindALargeBlock) {
-  constexpr size_t kCount = 300, kSize = 128 * kKiB;
-  std::vector<char*> blocks(kCount);
-  for (size_t size : {190 * kKiB, kSize}) {
+// What was there before is no part of a block that is there now, nor, but for little, of memory.
+void expect_nothing_behind(size_t count, size_t size) {
+  std::vector<char*> blocks(count);
+  for (size_t each : {190 * kKiB, size}) {
     for (char*& block : blocks) {
       free(block);
-      memset(block = static_cast<char*>(malloc(size)), 1, size);
+      memset(block = static_cast<char*>(malloc(each)), 1, each);
     }
   }
   malloc_trim(0);
-  EXPECT_LT(resident_bytes(), kCount * kSize + 12 * kMiB);
+  EXPECT_LT(resident_bytes(), count * size + 12 * kMiB);
   for (char* block : blocks) free(block);
 }
+
+TEST(Hardened, NothingStaysBehindALargeBlock) { expect_nothing_behind(300, 128 * kKiB); }
+
+// With TALLY_LIMIT, which is to hold for what is resident.
+TEST(Hardened, UnderALimitNotEvenLittleDoes) { expect_nothing_behind(600, 100 * kKiB); }
 
 void expect_to_go(size_t count, size_t size) {
   std::vector<void*> blocks(count);

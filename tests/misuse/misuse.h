@@ -34,6 +34,15 @@ static inline void drive(tally_tag tag, size_t size) {
   }
 }
 
+/* Frees all blocks of some slabs, in no order of theirs; one of them. */
+static inline char* freed_of_emptied(tally_tag tag, size_t size) {
+  enum { kBlocks = 6007, kStep = 1000 }; /* a prime */
+  static char* blocks[kBlocks];
+  for (int i = 0; i < kBlocks; i++) blocks[i] = tally_malloc(tag, size);
+  for (int i = 0; i < kBlocks; i++) tally_free(blocks[(long)i * kStep % kBlocks]);
+  return blocks[kBlocks / 2];
+}
+
 /* After a report: Tally works on, for this tag and others. */
 static inline void finish(tally_tag tag) {
   drive(tag, 200);

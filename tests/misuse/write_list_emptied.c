@@ -1,0 +1,15 @@
+/* A write to where a block has its link, of a slab that is empty by then and linked anew. */
+#include "misuse.h"
+
+int main(void) {
+  tally_tag tag = misuse_tag();
+  char* p = freed_of_emptied(tag, 200);
+  EXPECT(
+      "tally: use after free: %p was written to, 0 bytes into block %p (tag /x, size class "
+      "%zu), as is seen when that is used again\n",
+      p, p, class_of(200));
+  *(uint64_t*)opaque_pointer(p) ^= 1;
+  drive(tag, 200);
+  finish(tag);
+  return 0;
+}
