@@ -30,8 +30,13 @@ Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   const bool is_run = bytes <= kRunMax && alignment <= kRunMax;
   Slab* slab = is_run ? take_run(slots_for(bytes), alignment, false, zeroed)
                       : take_span(bytes, alignment, zeroed);
-  if (!kHardened || slab == nullptr) return slab;
-  if (is_run && !open_run(slab, is_open ? bytes : 0, *zeroed)) {
+  if (slab == nullptr) return slab;
+  const size_t open = is_open ? bytes : 0;
+  // Hardened, it is one of several calls.
+  constexpr size_t kMostBehind = kHardened ? kSlotBytes / 2 : SIZE_MAX;
+  if (is_run && !*zeroed) drop_pages_behind(slab, open, kMostBehind);
+  if (!kHardened) return slab;
+  if (is_run && !open_run(slab, open)) {
     give_run(slab);
     return nullptr;
   }
@@ -275,10 +280,12 @@ void* resize_large(Slab* slab, size_t n) {
     bool zeroed = true;
     const unsigned had = slab->slots;
     ok = slots <= had || grow_run(slab, slots, &zeroed);
-    if constexpr (kHardened) ok = ok && reopen_run(slab, old_bytes, bytes, zeroed);
+    if constexpr (kHardened) ok = ok && reopen_run(slab, old_bytes, bytes);
     // Last, as what is another's from then on must not be closed by us.
     const unsigned kept = ok ? slots : had;
     if (slab->slots > kept) shrink_run(slab, kept);
+    // What has grown is likely to grow on.
+    if (ok && (!zeroed || bytes < old_bytes)) drop_pages_behind(slab, bytes, SIZE_MAX);
   }
   if (!ok) {
     if (bytes > old_bytes) tag->unreserve(bytes - old_bytes);

@@ -76,7 +76,8 @@ Slab* new_slab(Heap* heap, unsigned c) {
       slots == 1 ? kSlotBytes - (address(slab->start) & (kSlotBytes - 1)) : slots * kSlotBytes;
   bytes -= guard::bytes();
   if constexpr (kHardened) {
-    if (!open_run(slab, bytes, zeroed)) {
+    if (!zeroed) drop_pages_behind(slab, bytes, kSlotBytes / 2);
+    if (!open_run(slab, bytes)) {
       give_run(slab);
       return nullptr;
     }

@@ -309,10 +309,6 @@ Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) 
   return slab;
 }
 
-namespace {
-
-// What is resident there is in no account until the run is free: up to `most` of it stay, unless
-// there is a limit of the process's, which is to hold for what is resident too.
 void drop_pages_behind(Slab* run, size_t bytes, size_t most) {
   Chunk* chunk = Chunk::of(run);
   char* start = run->start + bytes;
@@ -323,18 +319,12 @@ void drop_pages_behind(Slab* run, size_t bytes, size_t most) {
   backend::purge(start, static_cast<size_t>(end - start));
 }
 
-}  // namespace
-
-bool open_run(Slab* run, size_t bytes, bool is_clean) {
-  if (!Chunk::of(run)->is_guarded()) return true;
-  if (!is_clean) drop_pages_behind(run, bytes, kSlotBytes / 2);
-  return os::allow(run->start, bytes);
+bool open_run(Slab* run, size_t bytes) {
+  return !Chunk::of(run)->is_guarded() || os::allow(run->start, bytes);
 }
 
-bool reopen_run(Slab* run, size_t old_bytes, size_t bytes, bool is_clean) {
+bool reopen_run(Slab* run, size_t old_bytes, size_t bytes) {
   if (!Chunk::of(run)->is_guarded()) return true;
-  // What has grown is likely to grow on.
-  if (!is_clean) drop_pages_behind(run, bytes, SIZE_MAX);
   if (bytes > old_bytes) return os::allow(run->start + old_bytes, bytes - old_bytes);
   os::forbid(run->start + bytes, old_bytes - bytes);
   return true;

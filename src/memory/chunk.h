@@ -59,12 +59,15 @@ extern constinit std::atomic<Chunk*> all_chunks;
 // nothing else set, and every slot resolves to it. `zeroed` tells whether the memory reads as zero.
 // Slot 0, which is shorter, is only given where `short_slot` allows it. nullptr: no memory.
 Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed);
+// Who has the run has `bytes` of it. What others left resident behind them is in no account until
+// it is free: if it is more than `most` it goes back, and where the process has a limit, which is
+// to hold for what is resident too, all of it does.
+void drop_pages_behind(Slab* run, size_t bytes, size_t most);
 // Hardened, where a run of a guarded chunk is closed until then: its first `bytes` may be accessed,
-// and what is behind them may not, where pages that others left go if they are many, unless it is
-// clean. False: the system refused.
-bool open_run(Slab* run, size_t bytes, bool is_clean);
+// and what is behind them may not. False: the system refused.
+bool open_run(Slab* run, size_t bytes);
 // It was open to `old_bytes`, and is to be to `bytes`. False likewise, and it may be longer.
-bool reopen_run(Slab* run, size_t old_bytes, size_t bytes, bool is_clean);
+bool reopen_run(Slab* run, size_t old_bytes, size_t bytes);
 // Hardened, what becomes of the pages of a run that is free.
 enum class Closing : uint8_t {
   kGive,  // they go back at once, and it is clean

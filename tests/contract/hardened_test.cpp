@@ -420,8 +420,22 @@ void expect_nothing_behind(size_t count, size_t size) {
 
 TEST(Hardened, NothingStaysBehindALargeBlock) { expect_nothing_behind(300, 128 * kKiB); }
 
-// With TALLY_LIMIT, which is to hold for what is resident.
-TEST(Hardened, UnderALimitNotEvenLittleDoes) { expect_nothing_behind(600, 100 * kKiB); }
+// With TALLY_LIMIT, which is to hold for what is resident; with blocks that grow and shrink, too.
+TEST(Hardened, UnderALimitNotEvenLittleDoes) {
+  expect_nothing_behind(600, 100 * kKiB);
+  for (size_t size : {66 * kKiB, 190 * kKiB}) {
+    constexpr size_t kCount = 400, kSize = 130 * kKiB;
+    expect_nothing_behind(kCount, 250 * kKiB);
+    std::vector<void*> blocks(kCount);
+    for (void*& block : blocks) {
+      memset(block = malloc(size), 1, size);
+      memset(block = realloc(block, kSize), 1, kSize);
+    }
+    malloc_trim(0);
+    EXPECT_LT(resident_bytes(), kCount * kSize + 12 * kMiB) << size;
+    for (void* block : blocks) free(block);
+  }
+}
 
 void expect_to_go(size_t count, size_t size) {
   std::vector<void*> blocks(count);
