@@ -38,7 +38,7 @@ static inline void drive(tally_tag tag, size_t size) {
 static inline char* freed_of_emptied(tally_tag tag, size_t size) {
   enum { kBlocks = 6007, kStep = 1000 }; /* a prime */
   static char* blocks[kBlocks];
-  for (int i = 0; i < kBlocks; i++) blocks[i] = tally_malloc(tag, size);
+  for (int i = 0; i < kBlocks; i++) blocks[i] = (char*)tally_malloc(tag, size);
   for (int i = 0; i < kBlocks; i++) tally_free(blocks[(long)i * kStep % kBlocks]);
   return blocks[kBlocks / 2];
 }
