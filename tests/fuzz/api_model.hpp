@@ -116,6 +116,8 @@ class Model {
       }
       if (is_live && !tag.is_live) {
         FUZZ_CHECK(tally_limit_get(id, &tag.soft, &tag.hard, nullptr) == 0);
+        // It may be a new one with the id of the old, whose limit is gone.
+        if (tag.hard == TALLY_LIMIT_NONE) tag.ceiling = UINT64_MAX;
       }
       tag.is_live = is_live;
     }
