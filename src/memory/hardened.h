@@ -319,7 +319,9 @@ inline void open(Block* block, uint64_t canary, size_t size, size_t n) {
   seal_block<kIsShort>(block, canary, size, size - sizeof(uint64_t) - n, 0);
 }
 
+// So many neighbours come in an order of chance.
 inline constexpr uint32_t kMixed = 4;
+
 // The numbers below `count`, which is at most kMost, each kMixed of them in an order of chance; in
 // the default build, in their own. (All of them in such an order made a program that goes through
 // what it allocated a third slower, and eight at a time a tenth, as what it needs next is then

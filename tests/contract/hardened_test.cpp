@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "blocks.hpp"
 #include "tally_test.h"
 
 namespace {
@@ -87,20 +88,16 @@ TEST(Hardened, WhatIsFreedIsNotUsedAgainAtOnce) {
 
 // Nor when its slab became empty by that, and its blocks are linked anew.
 TEST(Hardened, WhatEmptiesASlabIsNotUsedAgainAtOnce) {
-  uint64_t chance = 1;
-  auto below = [&chance](size_t count) {
-    chance = chance * 0xd1342543de82ef95 + 1;
-    return (chance >> 32) * count >> 32;
-  };
+  Random random(1);
   for (int trial = 0; trial < 300; ++trial) {
     char name[32];
     snprintf(name, sizeof name, "/empties/%d", trial);
     const tally_tag tag = tally_tag_create(name);
-    std::vector<void*> blocks(below(700) + 20 + below(1500));
+    std::vector<void*> blocks(random.below(700) + 20 + random.below(1500));
     for (void*& block : blocks) block = tally_malloc(tag, 480);
-    void* const root = blocks[below(blocks.size())];
+    void* const root = blocks[random.below(blocks.size())];
     const auto was = reinterpret_cast<uintptr_t>(root);
-    for (size_t i = blocks.size(); i > 1; --i) std::swap(blocks[i - 1], blocks[below(i)]);
+    for (size_t i = blocks.size(); i > 1; --i) std::swap(blocks[i - 1], blocks[random.below(i)]);
     for (void* block : blocks) {
       if (block != root) free(block);
     }
@@ -420,8 +417,9 @@ void expect_nothing_behind(size_t count, size_t size) {
 
 TEST(Hardened, NothingStaysBehindALargeBlock) { expect_nothing_behind(300, 128 * kKiB); }
 
-// With TALLY_LIMIT, which is to hold for what is resident; with blocks that grow and shrink, too.
-TEST(Hardened, UnderALimitNotEvenLittleDoes) {
+// Not even little, with TALLY_LIMIT, which is to hold for what is resident, and with blocks that
+// grow and shrink. Under either library.
+TEST(Limit, HoldsForWhatLiesBehindLargeBlocks) {
   expect_nothing_behind(600, 100 * kKiB);
   for (size_t size : {66 * kKiB, 190 * kKiB}) {
     constexpr size_t kCount = 400, kSize = 130 * kKiB;
