@@ -71,11 +71,12 @@ TALLY_API tally_tag tally_tag_create(const char* path);
 /* As tally_tag_create, but never makes one. errno: ENOENT, and as above. */
 TALLY_API tally_tag tally_tag_find(const char* path);
 
-/* No new block shall carry this tag: pushing it and allocating under it fail with EINVAL, threads
- * that have it pushed allocate under its parent from their next push or pop on. Its blocks stay
- * valid and counted until they are freed; realloc still keeps the tag. Its id is used again when
- * the last block and child is gone and the threads that used the tag have allocated or freed
- * something, or ended. errno: EINVAL (no such tag, or the root, or Tally's own). */
+/* No new block shall carry this tag: pushing it and allocating under it fail with EINVAL. Where it
+ * is pushed malloc goes on under its parent: the calling thread's from now on, others' from their
+ * next push, pop or tally_tag_current at the latest. Its blocks stay valid and counted until they
+ * are freed; realloc still keeps the tag. Its id is used again when the last block and child is
+ * gone and the threads that used the tag have allocated or freed something, or ended. errno:
+ * EINVAL (no such tag, or the root, or Tally's own). */
 TALLY_API int tally_tag_retire(tally_tag tag);
 
 /* Writes the tag's whole path to buf, at most n bytes with the final NUL, and returns the path's

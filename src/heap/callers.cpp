@@ -85,8 +85,12 @@ TALLY_FORWARDER void check_by_module() {
 }
 
 Heap* known_heap_in_scope(const Thread* thread, const void* caller) {
-  bool may_know = thread->tag->fault() == nullptr && !g_loader.contains(caller);
-  return may_know && thread->scope != nullptr ? thread->scope : &empty_heap;
+  Heap* heap = thread->scope;
+  if (heap == nullptr || thread->tag->fault() != nullptr || g_loader.contains(caller)) {
+    return &empty_heap;
+  }
+  // The scope's own tag may have been retired; the next one up is for a slow step to find.
+  return heap->tag.load(std::memory_order_relaxed)->is_live() ? heap : &empty_heap;
 }
 
 void note_caller(const void* caller, size_t n) {

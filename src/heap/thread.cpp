@@ -392,7 +392,12 @@ int pop_tag() {
 
 uint32_t current_tag() {
   const Thread* thread = tls.thread;
-  return thread->tag == nullptr ? kRootTag : thread->tag->nearest_live()->id;
+  if (thread->tag == nullptr) return kRootTag;
+  const Tag* tag = thread->tag->nearest_live();
+  // What is at hand may be of another, where one was retired or came back since the last slow step.
+  const Tag* at_hand = tls.heap->tag.load(std::memory_order_relaxed);
+  if (at_hand != nullptr && at_hand != tag) tls.heap = &empty_heap;
+  return tag->id;
 }
 
 void retire_heap(Thread* thread, Heap* heap) {

@@ -97,6 +97,7 @@ TEST(Retire, CreateRevives) {
 TEST(Retire, AThreadThatHasItPushedMovesToTheParentAtItsNextPushOrPop) {
   const tally_tag parent = tally_tag_create("/pushed"), tag = tally_tag_create("/pushed/retired");
   const tally_tag other = tally_tag_create("/pushed/other");
+  const tally_tag before = tally_tag_current();
   ASSERT_EQ(tally_tag_push(tag), 0);
   void* p = malloc(10);
   ASSERT_EQ(tally_tag_push(other), 0);
@@ -107,9 +108,34 @@ TEST(Retire, AThreadThatHasItPushedMovesToTheParentAtItsNextPushOrPop) {
   void* q = malloc(10);
   EXPECT_EQ(tally_tag_of(q), parent);
   EXPECT_EQ(tally_tag_pop(), 0);
-  EXPECT_EQ(tally_tag_current(), TALLY_TAG_ROOT);
+  EXPECT_EQ(tally_tag_current(), before);
   free(p);
   free(q);
+}
+
+// Blocks of it are at hand, which no slow step has come upon since.
+TEST(Retire, WhatAnotherThreadRetiredIsNotAllocatedUnderOnceThisOneLooked) {
+  const tally_tag parent = tally_tag_create("/elsewhere");
+  const tally_tag tag = tally_tag_create("/elsewhere/retired");
+  ASSERT_EQ(tally_tag_push(tag), 0);
+  std::vector<void*> blocks = {malloc(10)};
+  const auto expect_now = [&](tally_tag expected) {
+    EXPECT_EQ(tally_tag_current(), expected);
+    blocks.push_back(malloc(10));
+    EXPECT_EQ(tally_tag_of(blocks.back()), expected);
+  };
+  const auto retire = [&] { EXPECT_EQ(tally_tag_retire(tag), 0); };
+  std::thread(retire).join();
+  expect_now(parent);
+  EXPECT_EQ(tally_tag_create("/elsewhere/retired"), tag);
+  expect_now(tag);
+  ASSERT_EQ(tally_tag_push(parent), 0);
+  std::thread(retire).join();
+  ASSERT_EQ(tally_tag_pop(), 0);
+  blocks.push_back(malloc(10));
+  EXPECT_EQ(tally_tag_of(blocks.back()), parent) << "after a pop";
+  ASSERT_EQ(tally_tag_pop(), 0);
+  for (void* p : blocks) free(p);
 }
 
 TEST(Retire, AParentHoldsOnWhileAChildIsThere) {
