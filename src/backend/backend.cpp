@@ -92,7 +92,7 @@ void prefer_huge_pages(void* p, size_t bytes, bool yes) {
   core::os::prefer_huge_pages(p, bytes, yes);
 }
 
-bool is_inside() { return t_inside; }
+bool is_inside() { return t_inside || Lock::is_in_step(); }
 
 size_t held_bytes() {
   size_t bytes = 0;

@@ -61,7 +61,7 @@ unsigned aligned_class(size_t alignment, size_t n) {
 // The running thread has nothing to see to before it goes on with its heap.
 bool is_current(const Heap* heap) {
   const Tag* tag = heap->tag.load(std::memory_order_relaxed);
-  return tag != nullptr && tag->is_live() && is_up_to_date(tls.thread);
+  return tag != nullptr && tag->is_live() && is_up_to_date(tls.thread) && !Lock::is_in_step();
 }
 
 void* pop(Heap* heap, unsigned c, size_t requested, size_t alignment = kMinAlignment) {
@@ -101,13 +101,22 @@ void* at_hand(const Tag* tag, size_t n) {
   return heap == nullptr ? nullptr : allocate_from(heap, n);
 }
 
+// Where it must not come from us. Another allocator may have taken libc's names, whose blocks our
+// free would not know.
+void* from_libc(size_t n, size_t alignment) {
+  void* block = os::libc_aligned(max_of(alignment, alignof(max_align_t)), n);
+  if (block != nullptr && !os::libc_owns(block)) {
+    os::libc_free(block);
+    block = nullptr;
+  }
+  return block != nullptr ? block : out_of_memory();
+}
+
 // The way of all requests that do not find their block at hand. nullptr, and errno.
 TALLY_NOINLINE void* serve(const Request& request, bool* zeroed) {
   *zeroed = false;
   if (request.n > PTRDIFF_MAX || request.alignment > PTRDIFF_MAX / 2) return out_of_memory();
-  if (TALLY_UNLIKELY(backend::is_inside())) {
-    return os::libc_aligned(max_of(request.alignment, alignof(max_align_t)), request.n);
-  }
+  if (TALLY_UNLIKELY(backend::is_inside())) return from_libc(request.n, request.alignment);
   if (is_by_module() && request.tag == nullptr) {
     if (must_ask(request.caller)) return nullptr;
     note_caller(request.caller, request.n);

@@ -24,8 +24,8 @@ bool close_block(const Slab* slab, void* p) {
   return true;
 }
 
-// A backend frees within a call of ours, which may hold any lock: what would need one is left to
-// others, or lost.
+// A backend frees within a call of ours, which may hold any lock, or a signal handler does: what
+// would need one is left to others, or lost.
 void release_inside(void* p, Slab* slab) {
   SlabKind kind = slab->what().kind;
   auto* block = static_cast<Block*>(p);

@@ -12,23 +12,29 @@
 
 namespace tally::core {
 
+// Locks that the running thread has, or is about to. More than it has for an instant, never less.
+extern constinit thread_local uint8_t locks_held;
+
 class Lock {
  public:
   void acquire() {
     at_point("lock: to be taken");
-    if (!try_acquire()) acquire_slow();
+    count(1);
+    if (!take()) acquire_slow();
   }
   bool try_acquire() {
-    uintptr_t free = 0;
-    return word_.compare_exchange_strong(free, me(), std::memory_order_acquire);
+    count(1);
+    if (take()) return true;
+    count(-1);
+    return false;
   }
   void release() {
-    if (all_held_by_me()) return;
-    if ((word_.exchange(0, std::memory_order_release) & kContended) != 0) {
-      os::futex_wake_one(futex());
-    }
-    at_point("lock: opened");
+    if (!all_held_by_me()) open();
+    count(-1);
   }
+  // The running thread is in the midst of a step: a signal handler that interrupted it may not take
+  // another. (Not so while a fork is prepared.)
+  static bool is_in_step() { return locks_held != 0 && !all_held_by_me(); }
   // While a fork is prepared one thread holds every lock, and other libraries' handlers may
   // allocate on it: its acquire and release have nothing to do.
   static void hold_all(bool on) { all_holder_.store(on ? me() : 0, std::memory_order_relaxed); }
@@ -43,7 +49,7 @@ class Lock {
       was_held_ = true;
       return true;
     }
-    if (try_acquire()) return true;
+    if (take()) return true;
     uint32_t word;
     while (!acquire_or_announce(&word)) {
       if (give_up()) return false;
@@ -53,7 +59,7 @@ class Lock {
   }
   void release_after_fork() {
     if (!held_by_me()) return;
-    if (!std::exchange(was_held_, false)) release();
+    if (!std::exchange(was_held_, false) && !all_held_by_me()) open();
   }
   // In the child, where who waited no longer exists, nor who else held it.
   void reset_after_fork() {
@@ -75,10 +81,26 @@ class Lock {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
   std::atomic<uint32_t>* futex() { return reinterpret_cast<std::atomic<uint32_t>*>(&word_); }
 
+  // In order, for a handler of this thread.
+  static void count(int more) {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    locks_held = static_cast<uint8_t>(locks_held + more);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  bool take() {
+    uintptr_t free = 0;
+    return word_.compare_exchange_strong(free, me(), std::memory_order_acquire);
+  }
+  void open() {
+    if ((word_.exchange(0, std::memory_order_release) & kContended) != 0) {
+      os::futex_wake_one(futex());
+    }
+    at_point("lock: opened");
+  }
   void acquire_slow() {
     if (all_held_by_me()) return;
     for (int i = 0; i < 64; ++i) {
-      if (word_.load(std::memory_order_relaxed) == 0 && try_acquire()) return;
+      if (word_.load(std::memory_order_relaxed) == 0 && take()) return;
       processor::relax();
     }
     uint32_t word;

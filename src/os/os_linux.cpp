@@ -21,8 +21,13 @@
 #include "base/options.h"
 #include "base/processor.h"
 #include "base/text.h"
+#include "os/lock.h"
 #include "os/os.h"
 #include "os/system_call.h"
+
+namespace tally::core {
+constinit thread_local uint8_t locks_held = 0;
+}
 
 namespace tally::core::os {
 namespace {
