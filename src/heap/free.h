@@ -67,9 +67,8 @@ inline size_t block_bytes(const Slab* slab) {
 }
 // Bytes that may be used in p, which is one.
 inline size_t usable_size(const Slab* slab, const void* p) {
-  if (!kHardened || slab->block_size == 0) {
-    return kHardened && slab->is_nothing ? 0 : block_bytes(slab);
-  }
+  if (!kHardened) return block_bytes(slab);
+  if (slab->block_size == 0) return block_bytes(slab) - slab->capacity;
   hardened::Seal seal = hardened::look_at_seal(p, slab->block_size);
   return seal.state == hardened::State::kLive ? seal.bytes : slab->block_size - kSealBytes;
 }

@@ -7,6 +7,7 @@
 #include "base/math.h"
 #include "base/options.h"
 #include "base/preempt.h"
+#include "heap/misuse.h"
 #include "heap/purge.h"
 #include "heap/relief.h"
 #include "heap/sampling.h"
@@ -145,6 +146,33 @@ constinit std::atomic<unsigned> g_nothings{0};
   slab->is_nothing = yes;
 }
 
+char* slack_at(const Slab* slab) {
+  return slab->start + slab->bytes.load(std::memory_order_relaxed) - slab->capacity;
+}
+// Hardened: the block has n bytes, and its canary behind them.
+void close_slack(Slab* slab, size_t n) {
+  slab->capacity = static_cast<uint32_t>(slab->bytes.load(std::memory_order_relaxed) - n);
+  if (!slab->is_nothing) hardened::fill_slack(slab->start, slack_at(slab), slab->capacity);
+}
+// Hardened: what lies behind the block's bytes was not written to, or it is reported.
+void check_slack(const Slab* slab, const char* seen) {
+  if (slab->is_nothing) return;
+  char* at = slack_at(slab);
+  const char* found = hardened::find_in_slack(slab->start, at, slab->capacity);
+  if (TALLY_LIKELY(found == nullptr) || hardened::is_slack_gone(at, slab->capacity)) return;
+  misuse_damage(seen, found, slab->start, at, slab);
+  hardened::fill_slack(slab->start, at, slab->capacity);  // so that it is reported once
+}
+// Hardened: the first so many bytes of the canary become the program's, which is not to read there
+// what canaries are made of.
+void wipe_slack(const Slab* slab, size_t n) {
+  if (!slab->is_nothing) memset(slack_at(slab), 0, n);
+}
+void open_slack(const Slab* slab, const char* seen) {
+  check_slack(slab, seen);
+  wipe_slack(slab, slab->capacity);
+}
+
 }  // namespace
 
 bool has_nothing_left() {
@@ -215,11 +243,11 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   }
   SlabKind kind = slab->slots != 0 ? SlabKind::kRun : SlabKind::kSpan;
   slab->block_size = 0;
-  if constexpr (kHardened) {
-    slab->capacity = static_cast<uint32_t>(bytes - n);
-    note_nothing(slab, !is_open);
-  }
   slab->bytes.store(bytes, std::memory_order_relaxed);
+  if constexpr (kHardened) {
+    note_nothing(slab, !is_open);
+    close_slack(slab, n);
+  }
   slab->binding.store(Binding{kind, 0, static_cast<uint16_t>(tag->id)}.pack(),
                       std::memory_order_release);
   tag->add_large(bytes, n);
@@ -232,6 +260,7 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
 }
 
 void free_large(Slab* slab) {
+  if constexpr (kHardened) open_slack(slab, "its free");
   forget_large(slab);
   Binding what = slab->what();
   Tag* tag = find_tag(what.tag);
@@ -252,18 +281,16 @@ void free_large(Slab* slab) {
   settle_limits();
 }
 
-void* resize_large(Slab* slab, size_t n) {
-  if (n > PTRDIFF_MAX) return nullptr;
+namespace {
+
+// resize_large, of the pages.
+void* resize_pages(Slab* slab, size_t n) {
   size_t old_bytes = slab->bytes.load(std::memory_order_relaxed);
   // Its end is to be where the guard is.
   if (slab->what().kind == SlabKind::kGuarded) return n == old_bytes ? slab->start : nullptr;
-  if (kHardened && slab->is_nothing) return nullptr;
   size_t bytes = round_up(max_of(n, 1), os::page_size());
   Tag* tag = find_tag(slab->what().tag);
-  if (bytes == old_bytes) {
-    if constexpr (kHardened) slab->capacity = static_cast<uint32_t>(bytes - n);
-    return slab->start;
-  }
+  if (bytes == old_bytes) return slab->start;
   limits_met.refused = nullptr;
   if (bytes > old_bytes) {
     // Asked first: what is refused above must not be seen below.
@@ -295,13 +322,31 @@ void* resize_large(Slab* slab, size_t n) {
   // What callers ask for more is asked for; what they ask for less was asked for before.
   if (n > old_bytes) tag->large_requested.fetch_add(n - old_bytes, std::memory_order_relaxed);
   slab->bytes.store(bytes, std::memory_order_relaxed);
-  if constexpr (kHardened) slab->capacity = static_cast<uint32_t>(bytes - n);
   tag->large_live_bytes.fetch_add(bytes - old_bytes, std::memory_order_relaxed);
   if (bytes < old_bytes) tag->uncharge(old_bytes - bytes);
   purge_tick();
   note_resized(slab, old_start, old_bytes, n);
   settle_limits();
   return slab->start;
+}
+
+}  // namespace
+
+void* resize_large(Slab* slab, size_t n) {
+  if (n > PTRDIFF_MAX || (kHardened && slab->is_nothing)) return nullptr;
+  if constexpr (!kHardened) return resize_pages(slab, n);
+  const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
+  const size_t had = bytes - slab->capacity;
+  if (had <= n && n <= bytes) {  // as resize_pages has it, and what stays is the canary still
+    check_slack(slab, "its realloc");
+    wipe_slack(slab, n - had);
+    slab->capacity = static_cast<uint32_t>(bytes - n);
+    return slab->start;
+  }
+  open_slack(slab, "its realloc");
+  void* block = resize_pages(slab, n);
+  close_slack(slab, block != nullptr ? n : had);
+  return block;
 }
 
 }  // namespace tally::core

@@ -4,6 +4,7 @@
 //
 //   a live block:  [ n bytes that were asked for | canary, up to 32 bytes | ... | seal ]
 //   a free block:  [ link | zero, up to kWipedMost bytes | ... | seal ]
+//   a large block: [ n bytes that were asked for | canary, to the end of the last page ]
 //
 // Canary and seal are made of the block's address and a secret of the process, and the seal tells
 // how far before it the canary begins, or that the block is free. So a block that is freed twice is
@@ -317,6 +318,42 @@ template <bool kIsShort = false>
 inline void open(Block* block, uint64_t canary, size_t size, size_t n) {
   store(reinterpret_cast<char*>(block), 0);
   seal_block<kIsShort>(block, canary, size, size - sizeof(uint64_t) - n, 0);
+}
+
+// ---- Large blocks. Behind their bytes each word to the end of the page is the canary, and no byte
+// of it zero; so it stays as it is where a block grows within its pages.
+
+inline uint64_t slack_word(const void* block) { return canary_of(block) | 0x0101010101010101; }
+inline char slack_byte(uint64_t word, const char* at) {
+  return static_cast<char>(word >> address(at) % sizeof word * 8);
+}
+inline void fill_slack(const void* block, char* at, size_t slack) {
+  const uint64_t word = slack_word(block);
+  const Two two = {word, word};
+  const char* end = at + slack;
+  for (; at != end && address(at) % sizeof two != 0; ++at) *at = slack_byte(word, at);
+  for (; at != end; at += sizeof two) memcpy(at, &two, sizeof two);
+}
+// The first byte of it that was written to; nullptr: none.
+inline const char* find_in_slack(const void* block, const char* at, size_t slack) {
+  const uint64_t word = slack_word(block);
+  const Two two = {word, word};
+  const char* end = at + slack;
+  for (; at != end && address(at) % sizeof two != 0; ++at) {
+    if (*at != slack_byte(word, at)) return at;
+  }
+  Two damage = {0, 0};
+  for (const char* each = at; each != end; each += sizeof two) damage |= load_two(each) ^ two;
+  if (TALLY_LIKELY((damage[0] | damage[1]) == 0)) return nullptr;
+  while (*at == slack_byte(word, at)) ++at;
+  return at;
+}
+// As the pages read that the program gave back, whose last one is not only its own. (Of a few bytes
+// it is more likely that a zero was written there.)
+[[gnu::cold]] inline bool is_slack_gone(const char* at, size_t slack) {
+  const char* end = at + slack;
+  while (at != end && *at == 0) ++at;
+  return at == end && slack > sizeof(uint64_t);
 }
 
 // So many neighbours come in an order of chance.

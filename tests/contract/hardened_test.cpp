@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -399,6 +400,59 @@ TEST(Hardened, LargeBlocksOfCallocAreZero) {
     if (i % 500 == 0) usleep(15'000);
   }
   for (char* block : blocks) free(block);
+}
+
+// Behind them lies what is looked at: at any size, however they came to it.
+TEST(Hardened, EachByteOfALargeBlockMayBeWritten) {
+  auto work = [](uint64_t chance) {
+    std::vector<std::pair<char*, size_t>> blocks(16);
+    for (int i = 0; i < 1500; ++i) {
+      chance = chance * 0xd1342543de82ef95 + 1;
+      auto& [block, size] = blocks[(chance >> 32) % blocks.size()];
+      const size_t was = size;
+      const unsigned how = (chance >> 40) % 5;
+      size = 66 * kKiB + (chance >> 44) % (how == 0 ? 2 * kMiB : 300 * kKiB);
+      if (how < 3) {
+        block = static_cast<char*>(realloc(block, size));
+        for (size_t at = 0; at < std::min(was, size); ++at) ASSERT_EQ(block[at], 0x5a) << i;
+      } else {
+        free(block);
+        block = static_cast<char*>(how == 3 ? calloc(1, size) : memalign(kPage << i % 6, size));
+        ASSERT_TRUE(how != 3 || is_zero(block, block + size)) << size << ", " << i;
+      }
+      ASSERT_EQ(malloc_usable_size(block), size);
+      memset(block, 0x5a, size);
+    }
+    for (auto& [block, size] : blocks) free(block);
+  };
+  std::vector<std::thread> threads;
+  for (uint64_t chance = 2; chance < 4; ++chance) threads.emplace_back(work, chance);
+  work(1);
+  for (std::thread& thread : threads) thread.join();
+
+  std::vector<char*> blocks(8);
+  for (char*& block : blocks) block = static_cast<char*>(malloc(100'000));
+  const pid_t child = fork();
+  if (child != 0) {
+    int status;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  for (size_t i = 0; i < blocks.size(); ++i)
+    free(i % 2 != 0 ? blocks[i] : realloc(blocks[i], 100'001));
+  if (child == 0) _exit(0);
+}
+
+// By lengths that the kernel rounds up.
+TEST(Hardened, PagesThatTheProgramGaveBackAreNoDamage) {
+  for (int i = 0; i < 20; ++i) {
+    const size_t size = 100'000 + 100 * static_cast<size_t>(i);
+    auto* block = static_cast<char*>(memalign(kPage, size));
+    memset(block, 1, size);
+    ASSERT_EQ(madvise(block, size, MADV_DONTNEED), 0);
+    memset(block, 1, i % 2 == 0 ? 0 : size);
+    free(i % 4 < 2 ? block : realloc(block, size + 1));
+  }
 }
 
 // What was there before is no part of a block that is there now, nor, but for little, of memory.

@@ -25,8 +25,9 @@ static inline size_t class_of(size_t n) {
  * used for as much as was asked for. */
 static inline size_t counted_bytes(void* p) {
   size_t n = tally_usable_size(p);
-  if (tally_is_hardened() && p != NULL && n == 0) return 4096; /* a closed page */
-  return tally_is_hardened() && p != NULL && n <= 64 * 1024 - 8 ? class_of(n) : n;
+  if (!tally_is_hardened() || p == NULL) return n;
+  if (n == 0) return 4096; /* a closed page */
+  return n <= 64 * 1024 - 8 ? class_of(n) : (n + 4095) / 4096 * 4096;
 }
 
 #endif

@@ -68,6 +68,29 @@ std::vector<size_t> sizes_of(unsigned c) {
   return sizes;
 }
 
+TEST_F(Blocks, EachByteOfSlackIsGuarded) {
+  for (size_t slack : {0, 1, 7, 8, 9, 15, 16, 17, 100, 4095}) {
+    fill();
+    char* slack_at = block() + 4096 - slack;
+    fill_slack(block(), slack_at, slack);
+    EXPECT_TRUE(neighbours_are_whole(4096));
+    EXPECT_EQ(slack_at[-1], 0x5a);
+    EXPECT_EQ(find_in_slack(block(), slack_at, slack), nullptr) << slack;
+    for (size_t i = 0; i < slack; ++i) {
+      const char was = slack_at[i];
+      for (int c : {0, was ^ 0x40}) {  // a zero is the most common overflow by one
+        slack_at[i] = static_cast<char>(c);
+        EXPECT_EQ(find_in_slack(block(), slack_at, slack), slack_at + i) << slack;
+      }
+      slack_at[i] = was;
+    }
+    if (slack == 0) continue;
+    EXPECT_FALSE(is_slack_gone(slack_at, slack));
+    memset(slack_at, 0, slack);
+    EXPECT_EQ(is_slack_gone(slack_at, slack), slack > 8) << slack;
+  }
+}
+
 TEST_F(Blocks, EachByteBehindTheEndIsGuarded) {
   for (unsigned c = 0; c < kClasses; ++c) {
     const size_t size = class_size(c);
