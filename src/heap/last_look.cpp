@@ -14,9 +14,10 @@ namespace {
 constexpr const char* kSeen = "the end of the process";
 
 // The end is to take some tenths of a millisecond more at most. A step is a block that is looked
-// at; to another page, which is in no cache, it counts as many.
-constexpr uint32_t kSteps = 8192, kStepsToPage = 16;
-constexpr uint32_t kStepsOfChunk = 64;
+// at; to another page, which is in no cache, it counts as many. Hardened, so many bytes that were
+// wiped are one more, and there is more time, as it is for who asked.
+constexpr uint32_t kSteps = kHardened ? 32768 : 8192, kStepsToPage = 16;
+constexpr uint32_t kStepsOfChunk = 64, kWipedOfStep = 128;
 constexpr uint32_t kMostOfList = 2048;
 
 // A list, as far as it was walked.
@@ -85,7 +86,7 @@ class LastLook {
       Heap::Class& of = heap->classes[c];
       Heap::Store& store = heap->store[c];
       const Walk walk = walk_list(of.list, c, nullptr);
-      if (!report_tail(of.list, walk, c)) {
+      if (kHardened || !report_tail(of.list, walk, c)) {
         report(of.list, walk, of.list == nullptr ? 0 : of.handed.get() - of.allocs.get());
       }
       report(store.returns, walk_list(store.returns, c, nullptr), store.returns_count.get());
@@ -99,7 +100,7 @@ class LastLook {
         if (slab.owner.load(std::memory_order_relaxed) != thread_) continue;
         const unsigned c = slab.what().size_class;
         const Walk walk = walk_list(slab.free, c, &slab);
-        if (was_freed(walk, c, &slab)) {
+        if (!kHardened && was_freed(walk, c, &slab)) {
           misuse_interior(Use::kFree, walk.wrong, &slab, kSeen);
         } else {
           report(slab.free, walk, slab.free_count());
@@ -115,24 +116,56 @@ class LastLook {
     return true;
   }
 
+  // What follows the block in its list. Hardened, the block is looked at as if it were used again;
+  // false: it was written to where it has its link, as is reported. A first block may be live, as
+  // one that is being taken off the list.
+  static bool go_on(const Block** block, unsigned c, bool is_first) {
+    if constexpr (!kHardened) {
+      *block = (*block)->next();
+      return true;
+    }
+    const size_t size = class_size(c);
+    if (is_first && hardened::look_at_seal(*block, size).state == hardened::State::kLive) {
+      return false;
+    }
+    Block* next;
+    if (!(*block)->read_next(&next)) {
+      misuse_write(*block, *block, address_map.find(*block), kSeen);
+      return false;
+    }
+    if (!hardened::is_untouched(*block, hardened::canary_of(*block), size, true)) {
+      report_free_block(*block, c, kSeen);
+    }
+    *block = next;
+    return true;
+  }
+
+  static uint32_t steps_of_wiped(unsigned c) {
+    if constexpr (!kHardened) return 0;
+    return static_cast<uint32_t>(hardened::wiped_bytes(class_size(c)) / kWipedOfStep);
+  }
+
   // Rings are found by Brent's algorithm ("An improved Monte Carlo factorization algorithm", 1980):
   // a block is remembered, and another one after twice as many.
   Walk walk_list(const Block* first, unsigned c, const Slab* slab) {
     Walk walk;
     const Block* mark = nullptr;
     uint32_t next_mark = 1;
-    for (const Block* block = first; block != nullptr; block = block->next()) {
+    for (const Block* block = first; block != nullptr;) {
       if ((walk.is_ring = block == mark)) return walk;
       if (!is_one(block, c, slab)) {
         walk.wrong = block;
         return walk;
       }
       const bool is_near = (address(block) ^ address(walk.last)) < os::page_size();
-      if (walk.seen == kMostOfList || !spend(is_near ? 1 : kStepsToPage)) return walk;
+      const uint32_t steps = (is_near ? 1 : kStepsToPage) + steps_of_wiped(c);
+      if (walk.seen == kMostOfList || !spend(steps)) return walk;
       walk.last = block;
-      if (++walk.seen != next_mark) continue;
-      mark = block;
-      next_mark *= 2;
+      if (++walk.seen == next_mark) {
+        mark = block;
+        next_mark *= 2;
+      }
+      if (!go_on(&block, c, walk.seen == 1)) return walk;
     }
     walk.is_whole = true;
     return walk;
@@ -187,8 +220,9 @@ class LastLook {
 }  // namespace
 
 void look_at_end() {
-  // Hardened, each block is looked at as it is freed and as it is used again.
-  if constexpr (kHardened) return;
+  // Hardened, each block is looked at as it is freed and as it is used again; one that was written
+  // to since, and did no harm, is for who asked.
+  if (kHardened && !options.check) return;
   Thread* thread = tls.thread;
   if (Lock::all_held_by_me() || backend::is_inside() || !thread->lock.try_acquire()) return;
   LastLook look(thread);

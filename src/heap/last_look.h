@@ -6,7 +6,8 @@ namespace tally::core {
 
 // Reports what is wrong with the free blocks of the running thread, as misuse; as far as a moment
 // allows, and not at all where the thread may be in the middle of a step (exit was called by a
-// signal handler). No memory but its own is looked at: other threads may run.
+// signal handler). No memory but its own is looked at: other threads may run. Hardened, with
+// TALLY_CHECK alone.
 void look_at_end();
 
 }  // namespace tally::core

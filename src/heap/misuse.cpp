@@ -119,23 +119,24 @@ void misuse_damage(const char* seen, const void* p, const void* start, const voi
   line.end();
 }
 
-void misuse_write(const void* p, const Block* block, const Slab* slab) {
+void misuse_write(const void* p, const Block* block, const Slab* slab, const char* seen) {
   Line line;
   line.text().put("use after free: ").hex(address(p)).put(" was written to, ");
   put_distance(line.text(), address(p), address(block), UINTPTR_MAX);
   line.text().put(" block ").hex(address(block));
   line.put_block(slab);
-  line.text().put(", as is seen when that is used again");
+  if (seen == nullptr) line.text().put(", as is seen when that is used again");
+  line.put_seen(seen);
   line.end();
 }
 
-void report_free_block(const Block* block, unsigned c) {
+void report_free_block(const Block* block, unsigned c, const char* seen) {
   const Slab* slab = address_map.find(block);
   const size_t size = class_size(c);
   const hardened::State state = hardened::look_at_seal(block, size).state;
-  if (state == hardened::State::kLive) return misuse_double_free(block, slab);
+  if (state == hardened::State::kLive) return misuse_double_free(block, slab, seen);
   const char* written = hardened::find_write(block, size);
-  misuse_write(written != nullptr ? written : hardened::seal_at(block, size), block, slab);
+  misuse_write(written != nullptr ? written : hardened::seal_at(block, size), block, slab, seen);
 }
 
 namespace {

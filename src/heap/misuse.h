@@ -32,7 +32,7 @@ void misuse_foreign(Use use, const void* p);
 void misuse_damage(const char* seen, const void* p, const void* start, const void* end,
                    const Slab* slab);
 // p, in a block that is free, was written to.
-void misuse_write(const void* p, const Block* block, const Slab* slab);
+void misuse_write(const void* p, const Block* block, const Slab* slab, const char* seen = nullptr);
 // What a free block has for a link is none.
 void misuse_links(const Block* block, const Slab* slab, const char* seen = nullptr);
 // A list of `count` free blocks of the slab is none: longer, shorter, or it leaves the slab.
@@ -75,7 +75,7 @@ void misuse_alignment(const void* p, size_t alignment, const Slab* slab);
 // ---- Hardened.
 
 // A block that is off its list, and not as it was left there.
-void report_free_block(const Block* block, unsigned c);
+void report_free_block(const Block* block, unsigned c, const char* seen = nullptr);
 // A block that somebody takes for a live one: whether it is. It is reported if not, and if there
 // was written behind it.
 bool check_seal(Use use, const void* p, const Slab* slab);

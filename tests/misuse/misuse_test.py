@@ -14,7 +14,8 @@ NAME = os.path.basename(PROGRAM).rpartition("_")[0]
 # What lies deep in a long free list is found by walking it, which is an option.
 IS_DEEP = not HARDENED and NAME == "misuse_double_free_small_later"
 # With libc a program that wrote to freed memory may end in peace: it is told who asked.
-ENDS_IN_PEACE = not HARDENED and NAME in ("misuse_write_list_at_end", "misuse_overflow_at_end")
+ENDS_IN_PEACE = NAME in ("misuse_write_list_at_end", "misuse_overflow_at_end", "misuse_write_at_end",
+                         "misuse_write_far_at_end")
 NEEDS_CHECK = IS_DEEP or ENDS_IN_PEACE
 # The processor itself refuses this address.
 MAY_SEGFAULT = os.path.basename(PROGRAM).startswith("misuse_foreign_garbage")
@@ -36,8 +37,8 @@ def run(mode, walk_lists=NEEDS_CHECK):
         done.stderr.decode(errors="replace")
 
 
-def check(mode):
-    code, expected, finished, stderr = run(mode)
+def check(mode, walk_lists=NEEDS_CHECK):
+    code, expected, finished, stderr = run(mode, walk_lists)
     context = f"{mode or 'default'}: exit {code}, finished {finished}, said {stderr!r}, expected {expected}"
     # What is said by the end of the process comes after all that the program does.
     at_end = any("the end of the process" in line for line in expected)
@@ -79,6 +80,8 @@ try:
         check_unwalked()
     if NAME == "misuse_write_far_after_free":
         check_all_seen()
+    if HARDENED and NAME == "misuse_quiet_end":  # which frees nothing twice then
+        check(None, walk_lists=True)
     for each in [None, "abort", "report"]:
         check(each)
 except AssertionError as failure:
