@@ -11,26 +11,6 @@
 
 namespace tally::core::processor {
 
-// A counter that grows evenly, and by how much in less than a millisecond.
-inline uint64_t ticks() {
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc();
-#else
-  uint64_t count;
-  asm volatile("mrs %0, cntvct_el0" : "=r"(count));
-  return count;
-#endif
-}
-inline uint64_t few_ticks() {
-#if defined(__x86_64__)
-  return 1 << 19;  // at the 1 to 6 GHz at which it counts
-#else
-  uint64_t in_a_second;
-  asm("mrs %0, cntfrq_el0" : "=r"(in_a_second));
-  return in_a_second >> 12;
-#endif
-}
-
 // In a loop that waits.
 inline void relax() {
 #if defined(__x86_64__)

@@ -15,6 +15,7 @@
 #include "base/math.h"
 #include "os/library_name.h"
 #include "os/os.h"
+#include "os/vdso.h"
 
 #if !__GLIBC_PREREQ(2, 35)
 #error "Tally needs glibc 2.35 or later (for _dl_find_object), or musl"
@@ -170,7 +171,7 @@ bool module_name(const Module& module, char* name, size_t capacity) {
 }
 
 const char* module_path(const Module& module) {
-  if (module.start == getauxval(AT_SYSINFO_EHDR)) return "[vdso]";
+  if (module.start == vdso_image()) return "[vdso]";
   const char* path = static_cast<const link_map*>(module.id)->l_name;
   return path == nullptr ? "" : path;
 }

@@ -11,6 +11,7 @@
 #include "os/libc.h"
 #include "os/library_name.h"
 #include "os/os.h"
+#include "os/vdso.h"
 
 namespace tally::core::os {
 namespace {
@@ -108,7 +109,7 @@ bool module_name(const Module& module, char* name, size_t capacity) {
 }
 
 const char* module_path(const Module& module) {
-  if (module.start == getauxval(AT_SYSINFO_EHDR)) return "[vdso]";
+  if (module.start == vdso_image()) return "[vdso]";
   const Known& known = known_of(module);
   return known.is_program || known.path == nullptr ? "" : known.path;
 }

@@ -58,7 +58,8 @@ uint32_t user_id();    // effective
 uint32_t thread_id();  // of the running thread, as the kernel has it
 // What nobody can foretell.
 uint64_t random_word();
-// Milliseconds since some moment; advances in steps of a few, and may lag by one on another thread.
+// Milliseconds since some moment, in steps of a few. Without a system call where the kernel offers
+// that, and without the processor's counter, which a program may forbid itself.
 uint64_t now_ms();
 // Exact: the date, time since some moment, and processor time of the running thread.
 enum class Clock { kWall, kUptime, kThread };

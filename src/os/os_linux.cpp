@@ -19,11 +19,11 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/options.h"
-#include "base/processor.h"
 #include "base/text.h"
 #include "os/lock.h"
 #include "os/os.h"
 #include "os/system_call.h"
+#include "os/vdso.h"
 
 namespace tally::core {
 constinit thread_local uint8_t locks_held = 0;
@@ -292,20 +292,16 @@ uint64_t now_ns(Clock clock) {
 }
 
 uint64_t now_ms() {
-  // A system call costs more than many a caller's work, so the time is good for as long as the
-  // processor's counter has hardly moved: well under a millisecond.
-  static constinit std::atomic<uint64_t> last_count{0}, last_ms{0};
-  uint64_t count = processor::ticks();
-  if (count - last_count.load(std::memory_order_acquire) < processor::few_ticks()) {
-    return last_ms.load(std::memory_order_relaxed);
-  }
+  // Of all clocks the one that the vDSO tells without a look at the processor's counter, which a
+  // program may have forbidden itself (PR_SET_TSC), and without a system call, which costs more
+  // than many a caller's work, and a program in strict seccomp mode its life.
   timespec now = {};
-  system_call(__NR_clock_gettime, CLOCK_MONOTONIC_COARSE, as_long(&now));
-  uint64_t ms =
-      static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
-  last_ms.store(ms, std::memory_order_relaxed);
-  last_count.store(count, std::memory_order_release);
-  return ms;
+  if (const ClockReader read = clock_reader()) {
+    read(CLOCK_MONOTONIC_COARSE, &now);
+  } else {
+    system_call(__NR_clock_gettime, CLOCK_MONOTONIC_COARSE, as_long(&now));
+  }
+  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
 }
 
 void program_path(char* path, size_t capacity) {
@@ -343,7 +339,7 @@ uint64_t random_word() {
   const auto* drawn = reinterpret_cast<const char*>(getauxval(AT_RANDOM));
   static constinit std::atomic<uint64_t> count{0};
   if (drawn != nullptr) memcpy(&word, drawn + 8, sizeof word);
-  word ^= address(&word) ^ processor::ticks() ^ now_ns(Clock::kUptime);
+  word ^= address(&word) ^ now_ns(Clock::kUptime);
   word += count.fetch_add(1, std::memory_order_relaxed) * 0x9e3779b97f4a7c15;
   word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9;
   return (word ^ word >> 27) * 0x94d049bb133111eb;

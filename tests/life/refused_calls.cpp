@@ -4,9 +4,11 @@
 // refuses the handler of the dump signal is told of. And one that refuses mprotect does so before
 // the program has its first instruction, as the hardened build closes pages from then on. Those
 // that kill for what is refused leave a program alone that does nothing unusual, a recorded one
-// too.
+// too. The strictest leaves read and write, and takes the processor's counter away, as a program
+// may do by itself: what has been allocated and freed before is enough for more of the same.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -120,6 +122,63 @@ void refuse_the_dump_signal(char* self) {
         0);
 }
 
+// A thread that reads the processor's counter gets a SIGSEGV.
+void live_without_the_counter() {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0) == 0) {
+      work(true);
+    } else {
+      dprintf(1, "the processor's counter cannot be forbidden here\n");
+    }
+    _exit(0);
+  }
+  int status;
+  CHECK(waitpid(pid, &status, 0) == pid);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+// It kills for all but read, write and the end of the thread. What is free cannot be given back, so
+// that the time for that must not come.
+void live_where_all_kills(char* self) {
+  if (getauxval(AT_SYSINFO_EHDR) == 0) {
+    dprintf(1, "the kernel tells the time by a system call alone\n");
+    return;
+  }
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("TALLY_PURGE_MS", "3600000", 1);
+    execl("/proc/self/exe", self, "strict", nullptr);
+    _exit(1);
+  }
+  int status;
+  CHECK(waitpid(pid, &status, 0) == pid);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+int work_where_all_kills() {
+  static void* blocks[2000];
+  const auto use = [](size_t count) {
+    for (size_t i = 0; i < count; i++) blocks[i] = malloc(16 + i % 500);
+    for (size_t i = 0; i < count; i++) {
+      CHECK(blocks[i] != nullptr);
+      fill(blocks[i], 16 + i % 500, 1);
+    }
+    for (size_t i = 0; i < count; i++) free(blocks[i]);
+  };
+  for (int round = 0; round < 3; round++) use(2000);
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) {
+    dprintf(1, "no strict mode here\n");
+    return 0;
+  }
+  for (size_t count : {10, 200, 1000}) {
+    for (int round = 0; round < 100; round++) use(count);
+  }
+  // As libc's _exit ends all threads, which is not allowed.
+  syscall(SYS_exit, 0);
+  return 1;
+}
+
 // All but what the dynamic linker needs, without which no program starts.
 void refuse_mprotect() {
   sock_filter code[] = {
@@ -164,9 +223,12 @@ int main(int argc, char** argv) {
   CHECK_LIVE();
   if (argc > 1 && strcmp(argv[1], "work") == 0) return work_without_mprotect();
   if (argc > 1 && strcmp(argv[1], "record") == 0) return work_recorded();
+  if (argc > 1 && strcmp(argv[1], "strict") == 0) return work_where_all_kills();
   if (argc > 1) return 0;
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
   live_where_mprotect_kills();
+  live_without_the_counter();
+  live_where_all_kills(argv[0]);
   be_recorded_where_that_kills(argv[0]);
   refuse_the_dump_signal(argv[0]);
   start_without_mprotect(argv[0]);
