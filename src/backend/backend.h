@@ -74,8 +74,8 @@ bool purge(void* p, size_t bytes);
 // A hint, as os::prefer_huge_pages.
 void prefer_huge_pages(void* p, size_t bytes, bool yes);
 
-// The running thread is in a call of a backend, perhaps with locks of ours, or a signal handler that
-// interrupted a step with one: what it allocates now must not come from us.
+// The running thread is in a call of a backend, perhaps with locks of ours, or a signal handler
+// that interrupted a step with one: what it allocates now must not come from us.
 bool is_inside();
 
 // Bytes taken and not given back, of all backends.
