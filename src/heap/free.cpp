@@ -176,6 +176,9 @@ bool is_libcs(const void* p, Use use) {
     misuse_interior(use, p, slab);
   } else if (slab != address_map.none()) {
     misuse_freed(use, p, slab);
+  } else if (backend::is_inside()) {  // no lock may be taken, and what is given out there is libc's
+    if (os::libc_owns(p)) return true;
+    misuse_foreign(use, p);
   } else if (const Slab* span = find_span(p)) {
     // Of a span the map knows the start alone.
     misuse_interior(use, p, span);

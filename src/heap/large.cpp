@@ -154,14 +154,23 @@ void close_slack(Slab* slab, size_t n) {
   slab->capacity = static_cast<uint32_t>(slab->bytes.load(std::memory_order_relaxed) - n);
   if (!slab->is_nothing) hardened::fill_slack(slab->start, slack_at(slab), slab->capacity);
 }
-// Hardened: what lies behind the block's bytes was not written to, or it is reported.
-void check_slack(const Slab* slab, const char* seen) {
-  if (slab->is_nothing) return;
+// The slack reads as pages do that the program gave back, whose last one is not only its own. Of a
+// few bytes it is more likely that zeros were written there, unless the whole page reads so.
+[[gnu::cold]] bool is_gone(const char* slack, const char* end) {
+  constexpr ptrdiff_t kFew = 8;
+  const char* at = end - slack > kFew ? slack : end - os::page_size();
+  while (at != end && *at == 0) ++at;
+  return at == end;
+}
+// Hardened: whether the canary is what lies behind the block's bytes. What was written there is
+// reported.
+bool check_slack(const Slab* slab, const char* seen) {
+  if (slab->is_nothing) return true;
   char* at = slack_at(slab);
   const char* found = hardened::find_in_slack(slab->start, at, slab->capacity);
-  if (TALLY_LIKELY(found == nullptr) || hardened::is_slack_gone(at, slab->capacity)) return;
-  misuse_damage(seen, found, slab->start, at, slab);
-  hardened::fill_slack(slab->start, at, slab->capacity);  // so that it is reported once
+  if (TALLY_LIKELY(found == nullptr)) return true;
+  if (!is_gone(at, at + slab->capacity)) misuse_damage(seen, found, slab->start, at, slab);
+  return false;
 }
 // Hardened: the first so many bytes of the canary become the program's, which is not to read there
 // what canaries are made of.
@@ -171,6 +180,15 @@ void wipe_slack(const Slab* slab, size_t n) {
 void open_slack(const Slab* slab, const char* seen) {
   check_slack(slab, seen);
   wipe_slack(slab, slab->capacity);
+}
+// Likewise, for good. A program may have protected the block's pages, or have none in a child
+// (MADV_DONTFORK), and free what it cannot touch.
+void end_slack(const Slab* slab) {
+  if (slab->capacity == 0 || slab->is_nothing) return;
+  char* last = slack_at(slab) + slab->capacity - sizeof(uint64_t);  // in the page of all of it
+  if (!os::is_readable(last)) return;
+  check_slack(slab, "its free");
+  if (os::is_writable(last)) wipe_slack(slab, slab->capacity);
 }
 
 }  // namespace
@@ -260,7 +278,7 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
 }
 
 void free_large(Slab* slab) {
-  if constexpr (kHardened) open_slack(slab, "its free");
+  if constexpr (kHardened) end_slack(slab);
   forget_large(slab);
   Binding what = slab->what();
   Tag* tag = find_tag(what.tag);
@@ -338,9 +356,10 @@ void* resize_large(Slab* slab, size_t n) {
   const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
   const size_t had = bytes - slab->capacity;
   if (had <= n && n <= bytes) {  // as resize_pages has it, and what stays is the canary still
-    check_slack(slab, "its realloc");
+    const bool is_whole = check_slack(slab, "its realloc");
     wipe_slack(slab, n - had);
     slab->capacity = static_cast<uint32_t>(bytes - n);
+    if (!is_whole) close_slack(slab, n);
     return slab->start;
   }
   open_slack(slab, "its realloc");

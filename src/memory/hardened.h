@@ -348,13 +348,6 @@ inline const char* find_in_slack(const void* block, const char* at, size_t slack
   while (*at == slack_byte(word, at)) ++at;
   return at;
 }
-// As the pages read that the program gave back, whose last one is not only its own. (Of a few bytes
-// it is more likely that a zero was written there.)
-[[gnu::cold]] inline bool is_slack_gone(const char* at, size_t slack) {
-  const char* end = at + slack;
-  while (at != end && *at == 0) ++at;
-  return at == end && slack > sizeof(uint64_t);
-}
 
 // So many neighbours come in an order of chance.
 inline constexpr uint32_t kMixed = 4;

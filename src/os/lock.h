@@ -13,6 +13,7 @@
 namespace tally::core {
 
 // Locks that the running thread has, or is about to. More than it has for an instant, never less.
+// (Two tasks with one thread's state, by a raw clone, may find each other's.)
 extern constinit thread_local uint8_t locks_held;
 
 class Lock {
@@ -35,6 +36,17 @@ class Lock {
   // The running thread is in the midst of a step: a signal handler that interrupted it may not take
   // another. (Not so while a fork is prepared.)
   static bool is_in_step() { return locks_held != 0 && !all_held_by_me(); }
+  // Not counted: a turn, in which its holder allocates and takes locks as ever.
+  bool take() {
+    uintptr_t free = 0;
+    return word_.compare_exchange_strong(free, me(), std::memory_order_acquire);
+  }
+  void open() {
+    if ((word_.exchange(0, std::memory_order_release) & kContended) != 0) {
+      os::futex_wake_one(futex());
+    }
+    at_point("lock: opened");
+  }
   // While a fork is prepared one thread holds every lock, and other libraries' handlers may
   // allocate on it: its acquire and release have nothing to do.
   static void hold_all(bool on) { all_holder_.store(on ? me() : 0, std::memory_order_relaxed); }
@@ -86,16 +98,6 @@ class Lock {
     std::atomic_signal_fence(std::memory_order_seq_cst);
     locks_held = static_cast<uint8_t>(locks_held + more);
     std::atomic_signal_fence(std::memory_order_seq_cst);
-  }
-  bool take() {
-    uintptr_t free = 0;
-    return word_.compare_exchange_strong(free, me(), std::memory_order_acquire);
-  }
-  void open() {
-    if ((word_.exchange(0, std::memory_order_release) & kContended) != 0) {
-      os::futex_wake_one(futex());
-    }
-    at_point("lock: opened");
   }
   void acquire_slow() {
     if (all_held_by_me()) return;

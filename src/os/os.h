@@ -45,6 +45,8 @@ void* remap(void* p, size_t bytes, size_t new_bytes, size_t alignment);
 bool read_memory(const void* from, void* to, size_t bytes);
 // Whether the 8 bytes at p can be read. By a system call that no sandbox forbids.
 bool is_readable(const void* p);
+// Likewise, whether they can be written: they are.
+bool is_writable(void* p);
 
 // ---- The process.
 

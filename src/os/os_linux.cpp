@@ -206,6 +206,8 @@ bool is_readable(const void* p) {
   return system_call(__NR_rt_sigprocmask, kNonsense, as_long(p), 0, 8) == -EINVAL;
 }
 
+bool is_writable(void* p) { return system_call(__NR_rt_sigprocmask, 0, 0, as_long(p), 8) == 0; }
+
 bool is_filtered() {
   constexpr long kFilter = 2;
   return system_call(__NR_prctl, PR_GET_SECCOMP) == kFilter;
@@ -296,9 +298,8 @@ uint64_t now_ms() {
   // program may have forbidden itself (PR_SET_TSC), and without a system call, which costs more
   // than many a caller's work, and a program in strict seccomp mode its life.
   timespec now = {};
-  if (const ClockReader read = clock_reader()) {
-    read(CLOCK_MONOTONIC_COARSE, &now);
-  } else {
+  const ClockReader read = clock_reader();
+  if (read == nullptr || read(CLOCK_MONOTONIC_COARSE, &now) != 0) {
     system_call(__NR_clock_gettime, CLOCK_MONOTONIC_COARSE, as_long(&now));
   }
   return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;

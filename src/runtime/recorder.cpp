@@ -141,7 +141,7 @@ void step(uint64_t now, bool is_ours) {
   // Not in a vfork's child or behind libc's back, where all this is the parent's, or a copy; nor in
   // the middle of a fork, or of a backend's call.
   if (os::process_id() != g_pid || Lock::all_held_by_me() || backend::is_inside()) return;
-  if (!g_turn.try_acquire()) return;
+  if (!g_turn.take()) return;
   bool ok = g_is_on.load(std::memory_order_relaxed);
   if (ok && !g_is_to_start && now >= g_look.load(std::memory_order_relaxed)) {
     g_look.store(now + kLookMs, std::memory_order_relaxed);
@@ -151,7 +151,7 @@ void step(uint64_t now, bool is_ours) {
   if (ok && (in_time || has_grown(now))) ok = publish(in_time);
   // Unless this is the child by now of a signal handler's fork, which is yet to begin.
   if (!ok && !g_is_to_start) g_is_on.store(false, std::memory_order_relaxed);
-  g_turn.release();
+  g_turn.open();
 }
 
 void run_thread() {
@@ -212,10 +212,10 @@ void end_record() {
   if (os::process_id() != g_pid || !g_is_on.exchange(false, std::memory_order_relaxed)) return;
   g_has_ended.store(true, std::memory_order_relaxed);
   constexpr int kMostMs = 200;
-  bool is_mine = g_turn.try_acquire();
+  bool is_mine = g_turn.take();
   for (int i = 0; i < kMostMs && !is_mine; ++i) {
     os::sleep_ms(1);
-    is_mine = g_turn.try_acquire();
+    is_mine = g_turn.take();
   }
   int error = is_mine && !g_is_to_start ? record::publish(true) : 0;
   if (error != 0 && error != ESTALE) complain_of_write(error);

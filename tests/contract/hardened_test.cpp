@@ -453,6 +453,34 @@ TEST(Hardened, PagesThatTheProgramGaveBackAreNoDamage) {
     memset(block, 1, i % 2 == 0 ? 0 : size);
     free(i % 4 < 2 ? block : realloc(block, size + 1));
   }
+  // Where next to nothing of the last page is not its own, or becomes so.
+  for (size_t size : {102'396, 100'000}) {
+    auto* block = static_cast<char*>(memalign(kPage, size));
+    memset(block, 1, size);
+    ASSERT_EQ(madvise(block, size, MADV_DONTNEED), 0);
+    free(size == 100'000 ? realloc(block, 102'392) : block);
+  }
+}
+
+// Free looks at the last page, if it can.
+TEST(Hardened, BlocksWhosePagesCannotBeTouchedAreFreed) {
+  constexpr size_t kSize = 1'000'001;
+  const auto a_block = [] { return memset(memalign(kPage, kSize), 1, kSize); };
+  void* block = a_block();
+  ASSERT_EQ(madvise(block, kSize, MADV_DONTFORK), 0);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    free(block);
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(status, 0);
+  ASSERT_EQ(madvise(block, kSize, MADV_DOFORK), 0);
+  free(block);
+  block = a_block();
+  ASSERT_EQ(mprotect(block, kSize, PROT_READ), 0);
+  free(block);
 }
 
 // What was there before is no part of a block that is there now, nor, but for little, of memory.

@@ -1,6 +1,7 @@
 // A signal handler that allocates, as programs wrongly do, in the midst of malloc. Where it asks
 // for other sizes than whom it interrupts, nothing of that may show: neither hangs, all keeps its
 // content, all is given back. (Of one size two may get the same block: docs/RELIABILITY.md.)
+#include <malloc.h>
 #include <signal.h>
 #include <sys/time.h>
 
@@ -38,7 +39,9 @@ void on_tick(int) {
   CHECK(one.p != nullptr);
   one.size = size;
   fill(one.p, size, 1);
-  free(malloc(size_of(tick * 5)));
+  void* p = realloc(malloc(size_of(tick * 5)), size_of(tick * 11));
+  CHECK(malloc_usable_size(p) >= size_of(tick * 11));
+  free(p);
   errno = error;
 }
 

@@ -84,10 +84,6 @@ TEST_F(Blocks, EachByteOfSlackIsGuarded) {
       }
       slack_at[i] = was;
     }
-    if (slack == 0) continue;
-    EXPECT_FALSE(is_slack_gone(slack_at, slack));
-    memset(slack_at, 0, slack);
-    EXPECT_EQ(is_slack_gone(slack_at, slack), slack > 8) << slack;
   }
 }
 
