@@ -278,7 +278,7 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
 }
 
 void free_large(Slab* slab) {
-  if constexpr (kHardened) end_slack(slab);
+  if (kHardened) end_slack(slab);
   forget_large(slab);
   Binding what = slab->what();
   Tag* tag = find_tag(what.tag);
