@@ -404,14 +404,14 @@ TEST(Hardened, LargeBlocksOfCallocAreZero) {
 
 // Behind them lies what is looked at: at any size, however they came to it.
 TEST(Hardened, EachByteOfALargeBlockMayBeWritten) {
-  auto work = [](uint64_t chance) {
+  auto work = [](uint64_t seed) {
+    Random random(seed);
     std::vector<std::pair<char*, size_t>> blocks(16);
     for (int i = 0; i < 1500; ++i) {
-      chance = chance * 0xd1342543de82ef95 + 1;
-      auto& [block, size] = blocks[(chance >> 32) % blocks.size()];
+      auto& [block, size] = blocks[random.below(blocks.size())];
       const size_t was = size;
-      const unsigned how = (chance >> 40) % 5;
-      size = 66 * kKiB + (chance >> 44) % (how == 0 ? 2 * kMiB : 300 * kKiB);
+      const uint64_t how = random.below(5);
+      size = 66 * kKiB + random.below(how == 0 ? 2 * kMiB : 300 * kKiB);
       if (how < 3) {
         block = static_cast<char*>(realloc(block, size));
         for (size_t at = 0; at < std::min(was, size); ++at) ASSERT_EQ(block[at], 0x5a) << i;
@@ -426,7 +426,7 @@ TEST(Hardened, EachByteOfALargeBlockMayBeWritten) {
     for (auto& [block, size] : blocks) free(block);
   };
   std::vector<std::thread> threads;
-  for (uint64_t chance = 2; chance < 4; ++chance) threads.emplace_back(work, chance);
+  for (uint64_t seed = 2; seed < 4; ++seed) threads.emplace_back(work, seed);
   work(1);
   for (std::thread& thread : threads) thread.join();
 
