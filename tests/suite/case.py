@@ -13,7 +13,7 @@ class Skip(Exception):
 
 def plain_environment(**more):
     env = {k: v for k, v in os.environ.items()
-           if k not in ("LD_PRELOAD", "PYTHONDONTWRITEBYTECODE") and not k.startswith(("TALLY", "GIT_", "PYENV"))}
+           if k != "LD_PRELOAD" and not k.startswith(("TALLY", "GIT_", "PYENV", "PYTHON"))}
     env.update(LC_ALL="C.UTF-8", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **more)
     return env
 
