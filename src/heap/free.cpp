@@ -144,7 +144,10 @@ namespace {
 // Whether a block that was allocated with n bytes would be as p is.
 bool fits_exactly(const Slab* slab, size_t usable, size_t n, size_t alignment) {
   if (slab->block_size == 0) {
-    if (kHardened && slab->what().kind != SlabKind::kGuarded) return usable == n;
+    if (slab->what().kind == SlabKind::kGuarded)
+      n = max_of(n, 1);  // as it has it
+    else if (kHardened)
+      return usable == n;
     return usable == n || round_up(max_of(n, 1), os::page_size()) == block_bytes(slab);
   }
   const unsigned c = slab->what().size_class;

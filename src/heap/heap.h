@@ -140,7 +140,7 @@ struct Heap {
 };
 static_assert(offsetof(Heap, classes) == 0 && sizeof(Heap::Class) == 32);
 
-// Of a slab that cannot be released meanwhile.
+// Of a slab that can neither be released nor change its heap meanwhile.
 inline Tag* tag_of(const Slab* slab) {
   return slab->heap.load(std::memory_order_relaxed)->tag.load(std::memory_order_relaxed);
 }

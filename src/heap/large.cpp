@@ -316,7 +316,7 @@ void* resize_pages(Slab* slab, size_t n) {
     if (!tag->may_charge(more) || !tag->reserve(more)) return nullptr;
   }
   bool ok = false;
-  const char* old_start = slab->start;
+  note_resizing(slab);
   if (slab->slots == 0) {
     // Much smaller ones move into a chunk, so that a mapping is not held for little.
     ok = bytes > kRunMax / 2 && resize_span(slab, bytes);
@@ -333,6 +333,7 @@ void* resize_pages(Slab* slab, size_t n) {
     if (ok && (!zeroed || bytes < old_bytes)) drop_pages_behind(slab, bytes, SIZE_MAX);
   }
   if (!ok) {
+    note_unresized(slab);
     if (bytes > old_bytes) tag->unreserve(bytes - old_bytes);
     return nullptr;
   }
@@ -342,8 +343,9 @@ void* resize_pages(Slab* slab, size_t n) {
   slab->bytes.store(bytes, std::memory_order_relaxed);
   tag->large_live_bytes.fetch_add(bytes - old_bytes, std::memory_order_relaxed);
   if (bytes < old_bytes) tag->uncharge(old_bytes - bytes);
+  at_point("large: resized");
   purge_tick();
-  note_resized(slab, old_start, old_bytes, n);
+  note_resized(slab, old_bytes, n);
   settle_limits();
   return slab->start;
 }

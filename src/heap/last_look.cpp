@@ -78,7 +78,7 @@ class LastLook {
   // so that a count is off by one. Links never are.
   static constexpr uint32_t kUnderWay = 1;
 
-  explicit LastLook(Thread* thread) : thread_(thread) {}
+  LastLook(Thread* thread, bool (*may_tell)()) : thread_(thread), may_tell_(may_tell) {}
 
   // The lists that the heap allocates from, and of what it is to give back.
   void look_at(Heap* heap) {
@@ -101,7 +101,7 @@ class LastLook {
         const unsigned c = slab.what().size_class;
         const Walk walk = walk_list(slab.free, c, &slab);
         if (!kHardened && was_freed(walk, c, &slab)) {
-          misuse_interior(Use::kFree, walk.wrong, &slab, kSeen);
+          if (may_tell_()) misuse_interior(Use::kFree, walk.wrong, &slab, kSeen);
         } else {
           report(slab.free, walk, slab.free_count());
         }
@@ -119,7 +119,7 @@ class LastLook {
   // What follows the block in its list. Hardened, the block is looked at as if it were used again;
   // false: it was written to where it has its link, as is reported. A first block may be live, as
   // one that is being taken off the list.
-  static bool go_on(const Block** block, unsigned c, bool is_first) {
+  bool go_on(const Block** block, unsigned c, bool is_first) {
     if constexpr (!kHardened) {
       *block = (*block)->next();
       return true;
@@ -130,10 +130,10 @@ class LastLook {
     }
     Block* next;
     if (!(*block)->read_next(&next)) {
-      misuse_write(*block, *block, address_map.find(*block), kSeen);
+      if (may_tell_()) misuse_write(*block, *block, address_map.find(*block), kSeen);
       return false;
     }
-    if (!hardened::is_untouched(*block, hardened::canary_of(*block), size, true)) {
+    if (!hardened::is_untouched(*block, hardened::canary_of(*block), size, true) && may_tell_()) {
       report_free_block(*block, c, kSeen);
     }
     *block = next;
@@ -185,18 +185,19 @@ class LastLook {
 
   // Of a list of which so many blocks are counted. What was freed twice was counted twice, which
   // tells it from what was written to.
-  static void report(const Block* first, const Walk& walk, uint64_t count) {
+  void report(const Block* first, const Walk& walk, uint64_t count) {
     if (walk.last == nullptr) return;
     if (walk.is_ring) {
       const Block* twice = entry_of_ring(first, walk.last);
       if (blocks_of_ring(first, twice) < count) {
-        return misuse_double_free(twice, address_map.find(twice), kSeen);
+        if (may_tell_()) misuse_double_free(twice, address_map.find(twice), kSeen);
+        return;
       }
     }
     // Written to after it was freed, or by who ran off the end of a block before: the program may
     // be as it ever was, and libc would let it end. It is for who asked.
     const bool is_short = walk.is_whole && walk.seen + kUnderWay < count;
-    if (options.check && (walk.is_ring || walk.wrong != nullptr || is_short)) {
+    if (options.check && (walk.is_ring || walk.wrong != nullptr || is_short) && may_tell_()) {
       misuse_links(walk.last, address_map.find(walk.last), kSeen);
     }
   }
@@ -209,23 +210,25 @@ class LastLook {
     if (slab->owner.load(std::memory_order_relaxed) != thread_) return false;
     const Walk other = walk_list(slab->free, c, slab);
     if (!other.is_whole || other.last != walk.last) return false;
+    if (!may_tell_()) return true;
     misuse_double_free(meeting_point(first, walk.seen, slab->free, other.seen), slab, kSeen);
     return true;
   }
 
   Thread* thread_;
+  bool (*may_tell_)();
   uint32_t steps_ = kSteps;
 };
 
 }  // namespace
 
-void look_at_end() {
+void look_at_end(bool (*may_tell)()) {
   // Hardened, each block is looked at as it is freed and as it is used again; one that was written
   // to since, and did no harm, is for who asked.
   if (kHardened && !options.check) return;
   Thread* thread = tls.thread;
   if (Lock::all_held_by_me() || backend::is_inside() || !thread->lock.try_acquire()) return;
-  LastLook look(thread);
+  LastLook look(thread, may_tell);
   thread->for_each_heap([&](Heap* heap) { look.look_at(heap); });
   look.look_at_slabs();
   thread->lock.release();

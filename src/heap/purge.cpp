@@ -70,9 +70,7 @@ void purge_tick() {
     if (!thread->lock.try_acquire()) continue;
     // They have nobody else who would. What is in their hand is their own.
     if (is_shared(thread) && now != last) {
-      shared_flushes.begin();
       look_at_idle_heaps(thread, 20000);
-      shared_flushes.end();
     }
     // Slabs that became empty and were kept, or whose last blocks came back by two threads at once,
     // so that neither saw it.

@@ -59,8 +59,9 @@ class Returns {
   static void push(const Chain& chain) {
     Slab* slab = chain.slab;
     if (slab == nullptr) return;
-    // Until the push we hold blocks of the slab, and it cannot change what it is.
-    uint32_t wake_level = tag_of(slab)->is_short() ? slab->capacity - 1 : slab->wake_level();
+    // Until the push we hold blocks of the slab, and it cannot change what it is; but whose it is.
+    const Tag* tag = find_tag(slab->what().tag);
+    uint32_t wake_level = tag->is_short() ? slab->capacity - 1 : slab->wake_level();
     uint32_t returned = slab->remote.push(chain.first, chain.last, chain.count);
     at_point("push: pushed");
     uint32_t out = slab->level.out();

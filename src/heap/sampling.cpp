@@ -61,10 +61,13 @@ TALLY_NOINLINE void* allocate_sample(Heap* heap, unsigned c, size_t n, size_t al
   const size_t depth = unwind(frames, kDepthMost);
   void* block = nullptr;
   if (guarded::is_due()) block = guarded::allocate(tag, n, alignment, frames, depth);
-  if (block == nullptr) block = take_block(tag, c, n);
   if (block == nullptr) {
-    profile.lose();
-    return nullptr;
+    block = take_block(tag, c, n);
+    if (block == nullptr) {
+      profile.lose();
+      return nullptr;
+    }
+    if (kHardened && alignment > kMinAlignment) hardened::set_bytes(block, c, n);
   }
   at_point("sample: taken");
   profile.add({block, class_size(c), n}, class_size(c), tag, {frames, depth});
@@ -98,11 +101,19 @@ void note_large(Slab* slab, size_t n) {
   if (is_sampling()) draw_large(slab, bytes, {slab->start, bytes, n});
 }
 
-void note_resized(Slab* slab, const void* old, size_t old_bytes, size_t n) {
+void note_resizing(Slab* slab) {
+  if (slab->sampled) slab->sampled = profile.rename(slab->start, slab);
+}
+
+void note_unresized(Slab* slab) {
+  if (slab->sampled) slab->sampled = profile.rename(slab, slab->start);
+}
+
+void note_resized(Slab* slab, size_t old_bytes, size_t n) {
   if (!is_sampling()) return;
   uint64_t bytes = slab->bytes.load(std::memory_order_relaxed);
   Profile::Block block = {slab->start, bytes, n};
-  if (slab->sampled && profile.resize(old, block)) return;
+  if (slab->sampled && profile.resize(slab, block)) return;
   slab->sampled = false;  // fewer samples are kept since, and it was not among them
   if (bytes > old_bytes) draw_large(slab, bytes - old_bytes, block);
 }

@@ -37,10 +37,13 @@ bool is_of_samples(const Slab* slab);
 // One of its blocks is freed.
 void free_sample(Slab* slab, Block* block);
 
-// Large blocks: one was allocated; has become another length, and perhaps lies elsewhere than it
-// did; is to be freed. No lock held.
+// Large blocks: one was allocated; is to become another length, and perhaps to lie elsewhere; did
+// not; did; is to be freed. No lock held. As soon as it has moved, its place may be another's: in
+// the meantime its sample goes by the descriptor's address, which is nobody's memory.
 void note_large(Slab* slab, size_t n);
-void note_resized(Slab* slab, const void* old, size_t old_bytes, size_t n);
+void note_resizing(Slab* slab);
+void note_unresized(Slab* slab);
+void note_resized(Slab* slab, size_t old_bytes, size_t n);
 void forget_large(Slab* slab);
 
 }  // namespace tally::core

@@ -139,6 +139,7 @@ void park(Heap* heap, unsigned c, Slab* slab) {
 // An empty slab that was kept. The caller owns it. False: it is none any more, as a limit refuses
 // what its holes would take.
 bool use_again(Heap* heap, unsigned c, Slab* slab) {
+  end_keeping(slab);  // with the bytes that it came with, before what was in holes is added
   bool sound = slab->all_back();
   if (kHardened && sound) collect(slab);
   // Hardened, what is in no hole has what was left there, to be looked at.
@@ -150,7 +151,6 @@ bool use_again(Heap* heap, unsigned c, Slab* slab) {
   }
   unlink(heap, c, slab);
   link(&heap->store[c].available, slab);
-  end_keeping(slab);
   if (as_it_is) return true;
   RemoteList::Taken taken = slab->remote.take();
   // More came back than was out.
@@ -490,6 +490,7 @@ void on_level(Slab* slab) noexcept {
 
 Block* flush(Heap* heap, Block* foreign) {
   Thread* thread = heap->thread.load(std::memory_order_relaxed);
+  if (is_shared(thread)) shared_flushes.begin();
   for (unsigned c = 0; c < kClasses; ++c) {
     uint64_t counts[2] = {heap->classes[c].handed.get() - heap->classes[c].allocs.get(),
                           heap->store[c].returns_count.get()};
@@ -519,6 +520,7 @@ Block* flush(Heap* heap, Block* foreign) {
       }
     }
   }
+  if (is_shared(thread)) shared_flushes.end();
   return foreign;
 }
 

@@ -80,6 +80,10 @@ class Lock {
     word_.store(is_mine ? me() : 0, std::memory_order_relaxed);
   }
 
+  // Around what a fork takes and gives back, which it does not count one by one.
+  static void begin_fork() { count(1); }
+  static void end_fork() { count(-1); }
+
   static bool all_held_by_me() { return all_holder_.load(std::memory_order_relaxed) == me(); }
 
   // Distinct for each thread that runs: its thread control block.

@@ -209,7 +209,8 @@ void start_recorder() {
 }
 
 void end_record() {
-  if (os::process_id() != g_pid || !g_is_on.exchange(false, std::memory_order_relaxed)) return;
+  if (!g_is_on.load(std::memory_order_relaxed) || os::process_id() != g_pid) return;
+  if (!g_is_on.exchange(false, std::memory_order_relaxed)) return;
   g_has_ended.store(true, std::memory_order_relaxed);
   constexpr int kMostMs = 200;
   bool is_mine = g_turn.take();

@@ -95,6 +95,7 @@ void take_locks_that_can_be_had() {
 
 void before_fork() {
   if (t_forks++ != 0) return;
+  Lock::begin_fork();
   if (holds_a_lock()) {
     g_interrupting.fetch_add(1);
     take_locks_that_can_be_had();
@@ -112,6 +113,7 @@ void after_fork_in_parent() {
   Lock::hold_all(false);
   give_locks_back();
   if (holds_a_lock()) g_interrupting.fetch_sub(1);
+  Lock::end_fork();
 }
 
 void after_fork_in_child() {
@@ -132,6 +134,7 @@ void after_fork_in_child() {
   g_process = os::process_id();
   let_go_of_stderr();
   let_go_of_record();
+  Lock::end_fork();
 }
 
 void register_fork_handlers() {
@@ -204,14 +207,12 @@ __attribute__((constructor(101))) void on_load() {
 
 // Not in the child of a vfork or of a clone behind libc's back, whose memory another process may
 // change meanwhile; nor if nobody could be told, as many programs close stderr before they end.
-void take_last_look() {
-  if (os::process_id() == g_process && program_stderr() == 2) look_at_end();
-}
+bool may_tell_at_end() { return os::process_id() == g_process && program_stderr() == 2; }
 
 __attribute__((destructor(101))) void on_unload() {
   if (is_shadowed()) return;
   report_at_exit();
-  take_last_look();  // which may end it
+  look_at_end(may_tell_at_end);  // which may end it
   end_record();
 }
 

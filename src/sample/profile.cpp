@@ -313,6 +313,17 @@ void Profile::remove(const void* block) {
   drop_sample(at);
 }
 
+bool Profile::rename(const void* block, const void* name) {
+  LockGuard guard(lock);
+  uint32_t at = find_sample(block);
+  if (at == Index::kNone) return false;
+  ++totals_.changes;
+  sample_index_.remove(at, hashes(memory_->samples));
+  memory_->samples[at].block = address(name);
+  sample_index_.add(at, hashes(memory_->samples));
+  return true;
+}
+
 bool Profile::resize(const void* block, const Block& now) {
   uint64_t time = os::now_ns(os::Clock::kUptime);
   LockGuard guard(lock);

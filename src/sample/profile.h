@@ -116,6 +116,8 @@ class Profile {
   void remove(const void* block);
   // It has become another length, and perhaps lies elsewhere. False: it is no sample.
   bool resize(const void* block, const Block& now);
+  // It goes by another address. False: it is no sample.
+  bool rename(const void* block, const void* name);
 
   // ---- For who publishes it, with `lock` held.
 

@@ -141,7 +141,10 @@ class Sums {
 
 template <class Class>
 void add(Class* sums, const Slab& slab, unsigned c) {
-  const uint32_t out = slab.level.out(), remote = slab.remote.count();
+  // In this order: what is released meanwhile is first out no more, and then not back either.
+  const uint32_t remote = slab.remote.count();
+  at_point("walk: a slab is half read");
+  const uint32_t out = slab.level.out();
   const auto bytes = static_cast<uint32_t>(slab.bytes.load(std::memory_order_relaxed));
   const auto size = static_cast<uint32_t>(class_size(c));
   if (sums != nullptr) sums->add_slab(out > remote ? out - remote : 0, bytes / size, bytes, size);

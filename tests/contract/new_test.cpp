@@ -96,6 +96,12 @@ TEST(New, ZeroBytesGiveDistinctBlocks) {
   ::operator delete(b);
 }
 
+TEST(New, ManyOfZeroBytes) {
+  std::vector<void*> blocks(5000);
+  for (void*& each : blocks) each = ::operator new(opaque(0));
+  for (void* each : blocks) ::operator delete(each, opaque(0));
+}
+
 TEST(New, DeleteOfNull) {
   ::operator delete(nullptr);
   ::operator delete(nullptr, 10);

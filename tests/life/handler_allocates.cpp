@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 
 #include "threads.hpp"
 
@@ -99,17 +100,78 @@ void expect_survival(int threads) {
   CHECK(setitimer(ITIMER_REAL, &often, nullptr) == 0);
 }
 
+void handle(void (*on_signal)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
+  CHECK(sigaction(SIGALRM, &action, nullptr) == 0);
+}
+
+// A fork waits for the locks of others, some of them in hand. (With libc's malloc such a program
+// stops; and so it does here where a handler frees in the midst of libc's part of the fork what it
+// had from libc.)
+void expect_survival_of_forks() {
+  constexpr int kForks = 60, kSmall = 400000, kStays = 500;
+  static void* blocks[kSmall];
+  static volatile bool has_ended = false;
+  auto trim = [] {
+    while (!has_ended) {
+      for (void*& each : blocks) each = each != nullptr ? each : malloc(100);
+      for (int j = 0; j < kSmall; j++) {
+        if (j % kStays == 0) continue;
+        free(blocks[j]);
+        blocks[j] = nullptr;
+      }
+      malloc_trim(0);
+    }
+    for (void* each : blocks) free(each);
+  };
+  handle([](int) {
+    const int error = errno;
+    all_ticks = all_ticks + 1;
+    void* blocks[40];
+    for (void*& each : blocks) {
+      each = malloc(3000);
+      CHECK(each != nullptr);
+      fill(each, 3000, 1);
+    }
+    for (void* each : blocks) free(each);
+    errno = error;
+  });
+  Thread other(trim);
+  auto forks = [] {
+    mask(SIG_UNBLOCK);
+    for (int i = 0; i < kForks; i++) {
+      const pid_t pid = fork();
+      if (pid == 0) {
+        free(malloc(1000));
+        _exit(0);
+      }
+      int status;
+      CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+      CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    mask(SIG_BLOCK);
+  };
+  itimerval often = {{0, 2000}, {0, 2000}};
+  CHECK(setitimer(ITIMER_REAL, &often, nullptr) == 0);
+  Thread forking(forks);
+  forking.join();
+  often = {};
+  CHECK(setitimer(ITIMER_REAL, &often, nullptr) == 0);
+  has_ended = true;
+  other.join();
+}
+
 }  // namespace
 
 int main() {
   CHECK_LIVE();
   const uint64_t before = stats_of(TALLY_TAG_ROOT).total.live_blocks;
-  struct sigaction action = {};
-  action.sa_handler = on_tick;
-  action.sa_flags = SA_RESTART;
-  CHECK(sigaction(SIGALRM, &action, nullptr) == 0);
+  handle(on_tick);
   expect_survival(1);
   expect_survival(2);
+  expect_survival_of_forks();
   CHECK_OP(stats_of(TALLY_TAG_ROOT).total.live_blocks, <=, before + 2);
   return 0;
 }

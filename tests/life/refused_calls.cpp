@@ -14,6 +14,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <iterator>
+
 #include "short_of_memory.hpp"
 
 namespace {
@@ -179,6 +181,33 @@ int work_where_all_kills() {
   return 1;
 }
 
+// It kills for all that a program does not call which allocates, writes and ends.
+void end_where_the_rest_kills() {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    constexpr uint32_t kAllowed[] = {SYS_read,       SYS_write,  SYS_close,      SYS_fstat,
+                                     SYS_newfstatat, SYS_lseek,  SYS_brk,        SYS_mmap,
+                                     SYS_munmap,     SYS_mremap, SYS_mprotect,   SYS_madvise,
+                                     SYS_futex,      SYS_exit,   SYS_exit_group, SYS_rt_sigreturn};
+    constexpr size_t kCount = std::size(kAllowed);
+    sock_filter code[kCount + 3] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+    for (size_t i = 0; i < kCount; i++) {
+      code[1 + i] =
+          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kAllowed[i], static_cast<uint8_t>(kCount - i), 0);
+    }
+    code[kCount + 1] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    code[kCount + 2] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    const sock_fprog program = {kCount + 3, code};
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    // (The hardened library asks more of the system at the free of a large block.)
+    getenv("TEST_HARDENED") == nullptr ? work(false) : free(malloc(1000));
+    exit(0);
+  }
+  int status;
+  CHECK(waitpid(pid, &status, 0) == pid);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 // All but what the dynamic linker needs, without which no program starts.
 void refuse_mprotect() {
   sock_filter code[] = {
@@ -229,6 +258,7 @@ int main(int argc, char** argv) {
   live_where_mprotect_kills();
   live_without_the_counter();
   live_where_all_kills(argv[0]);
+  end_where_the_rest_kills();
   be_recorded_where_that_kills(argv[0]);
   refuse_the_dump_signal(argv[0]);
   start_without_mprotect(argv[0]);

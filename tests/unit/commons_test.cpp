@@ -153,8 +153,12 @@ void wait_for_reader(const char* point) {
   std::this_thread::sleep_for(std::chrono::microseconds(100));
 }
 
-// Tally's own thread passes the purge while the program does nothing.
-TEST_F(CommonsTest, CountsStayAsTheyAreWhileWhatIsInHandGoesBack) {
+// Tally's own thread passes the purge, or trims as it was told from outside, while the program does
+// nothing.
+class CommonsAtRestTest : public CommonsTest, public testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(Purge, CommonsAtRestTest, testing::Bool());
+
+TEST_P(CommonsAtRestTest, CountsStayAsTheyAreWhileWhatIsInHandGoesBack) {
   constexpr int kRounds = 50;
   int wrong = 0;
   for (int i = 0; i < kRounds; ++i) {
@@ -162,6 +166,10 @@ TEST_F(CommonsTest, CountsStayAsTheyAreWhileWhatIsInHandGoesBack) {
     reading = false;
     point_hook = wait_for_reader;
     std::thread flusher([] {
+      if (GetParam()) {
+        purge_all(false);
+        return;
+      }
       for (int look = 0; look < 3; ++look) {  // that it is idle shows at the second
         fake_os::advance_clock(options.purge_ms + 1);
         purge_tick();

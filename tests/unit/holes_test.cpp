@@ -5,6 +5,7 @@
 #include <set>
 
 #include "fake_os.h"
+#include "heap/slab_lists.h"
 #include "heap/slab_ops.h"
 #include "os/os.h"
 #include "os/resident.h"
@@ -42,6 +43,7 @@ class HolesTest : public testing::TestWithParam<size_t> {
     EXPECT_EQ(own(tag_).live_blocks, 0U);
     tally_trim();
     EXPECT_EQ(own(tag_).footprint_bytes, 0U);
+    EXPECT_EQ(kept_slab_bytes.load(), 0U);
   }
   Block* list() const { return heap_->classes[slab_->what().size_class].list; }
   size_t dig() const {

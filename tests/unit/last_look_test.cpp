@@ -31,7 +31,7 @@ class LastLookTest : public testing::Test {
   Block* freed(uint32_t i) { return blocks_[2 * i]; }
   std::string look() {
     testing::internal::CaptureStderr();
-    look_at_end();
+    look_at_end([] { return true; });
     return testing::internal::GetCapturedStderr();
   }
   // With the block's link so for the time.

@@ -222,6 +222,42 @@ TEST_F(SamplingTest, AGrowingLargeBlockStaysItsSample) {
   EXPECT_EQ(of_tag().samples, 0U);
 }
 
+#if TALLY_CHECKS  // else nobody can come between
+const void* where_it_was;
+Tag* of_other;
+
+// Another thread's block is had there, and sampled.
+void take_its_place(const char* point) {
+  if (strcmp(point, "large: resized") != 0) return;
+  point_hook = nullptr;
+  on_thread([] { profile.add({where_it_was, 300000, 300000}, 300000, of_other, {nullptr, 0}); });
+}
+
+TEST_F(SamplingTest, WhereAMovingBlockWasAnotherIsSampled) {
+  profile.start(2);
+  const tally_tag other = make_tag("/unit/sampling/other");
+  of_other = find_tag(other);
+  void* p = tally_malloc(tag_, 20000000);
+  void* behind = tally_malloc(tag_, 20000000);  // so that it cannot stay
+  for (size_t n = 40000000; where_it_was == nullptr || p == where_it_was; n *= 2) {
+    ASSERT_LT(n, size_t{1} << 36);
+    where_it_was = p;
+    point_hook = take_its_place;
+    p = tally_realloc(tag_, p, n);
+    ASSERT_NE(p, nullptr);
+    ASSERT_EQ(point_hook.load(), nullptr);
+  }
+  EXPECT_EQ(of_tag().samples, 2U);
+  tally_free(p);
+  EXPECT_EQ(of_tag().samples, 1U);
+  tally_free(behind);
+  EXPECT_EQ(of_tag().samples, 0U);
+  tag_ = other;
+  EXPECT_EQ(of_tag().samples, 1U);
+  profile.remove(where_it_was);
+}
+#endif
+
 // Growth step by step is found as often as its bytes say.
 TEST_F(SamplingTest, GrowthIsSampledByItsBytes) {
   constexpr uint64_t kRate = 1 << 20;

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "base/math.h"
+#include "base/preempt.h"
 #include "fake_os.h"
 #include "heap/purge.h"
 #include "heap/slab_ops.h"
@@ -242,6 +243,27 @@ TEST_F(SlabTest, BlocksThatOthersFreedEmptyASlabToo) {
 
 // Freed in any order, a slab of small blocks is carved anew, so that neighbours in time are
 // neighbours in memory; in order, it is handed out as it is.
+#if TALLY_CHECKS  // else nobody can come between
+void release_what_is_back(const char* point) {
+  if (strcmp(point, "walk: a slab is half read") != 0) return;
+  point_hook = nullptr;
+  on_thread([] { tally_trim(); });
+}
+
+TEST_F(SlabTest, WhatIsReleasedWhileItIsReadIsNotCountedAsLive) {
+  std::vector<void*> blocks = fill_up(allocate(256), 256);
+  Slab* slab = slab_of(blocks[0]);
+  on_thread([&] {
+    for (void* p : blocks) tally_free(p);
+  });
+  ASSERT_EQ(slab->remote.count(), slab->level.out()) << "nobody has looked since";
+  point_hook = release_what_is_back;
+  EXPECT_EQ(own(tag_).live_blocks, 0U);
+  ASSERT_EQ(point_hook.load(), nullptr);
+  EXPECT_NE(slab->what().kind, SlabKind::kBlocks);
+}
+#endif
+
 TEST_F(SlabTest, AScatteredEmptySlabIsCarvedAnew) {
   for (bool shuffled : {true, false}) {
     std::vector<void*> blocks = allocate(3000, 64);
