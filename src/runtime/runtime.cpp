@@ -17,6 +17,7 @@
 #include "memory/meta.h"
 #include "os/libc.h"
 #include "os/os.h"
+#include "runtime/fork.h"
 #include "runtime/limit_options.h"
 #include "runtime/options.h"
 #include "runtime/parse.h"
@@ -58,9 +59,10 @@ void for_each_lock(Step step) {
   step(meta::lock);
 }
 
-// A backend has handlers too, which take its locks; ours come before those, so that nobody who has
-// one of ours waits for one of its. So the handlers are registered again when a backend was chosen,
-// and then the outer pair is the one that counts.
+// A backend may have handlers too, which take its locks; ours come before those, so that nobody who
+// has one of ours waits for one of its. So the handlers are registered again when such a one was
+// chosen, and then the outer pair is the one that counts. Not for libc's malloc, whose locks fork
+// itself takes, after all handlers.
 constinit thread_local unsigned t_forks = 0;
 
 constinit std::atomic<uint32_t> g_interrupting{0};  // forks with a lock in hand
@@ -146,7 +148,7 @@ void choose_backend() {
   if (backend == &backend::os) return;
   if (backend->is_loaded()) {
     backend::select(backend);
-    register_fork_handlers();
+    if (backend != &backend::libc) register_fork_handlers();
     return;
   }
   char reason[256];
@@ -223,6 +225,10 @@ void on_first_use() {
   have_options(false);
   start_threads();
   register_fork_handlers();
+}
+
+void have_fork_handlers() {
+  if (!is_shadowed()) RunningThread first;
 }
 
 }  // namespace tally::core

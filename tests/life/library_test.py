@@ -8,7 +8,8 @@ import sys
 LIBRARY, *PROGRAMS = sys.argv[1:]
 
 FAMILY = """malloc free calloc realloc reallocarray reallocf cfree free_sized free_aligned_sized aligned_alloc memalign
-posix_memalign valloc pvalloc malloc_usable_size malloc_trim mallinfo mallinfo2 malloc_info malloc_stats mallopt""".split()
+posix_memalign valloc pvalloc malloc_usable_size malloc_trim mallinfo mallinfo2 malloc_info malloc_stats mallopt
+__register_atfork""".split()
 # operator new and new[], plain, nothrow, aligned, aligned nothrow; delete likewise and sized.
 NEW = [f"_Z{kind}m{form}" for kind in ["nw", "na"]
        for form in ["", "RKSt9nothrow_t", "St11align_val_t", "St11align_val_tRKSt9nothrow_t"]]
