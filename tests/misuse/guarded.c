@@ -2,6 +2,7 @@
  * TALLY_GUARD=1/1. guarded_test.py compares. Writes the first line to expect, and the threads that
  * it must name; then the mistake, which bad_step makes; then "finished". */
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -197,6 +198,45 @@ static void handler_that_passes_on(void) {
   overflow_write();
 }
 
+/* By signal(), which knows nothing of SA_SIGINFO. */
+static void put_back(void) {
+  void (*handler)(int) = signal(SIGSEGV, SIG_IGN);
+  CHECK(handler != SIG_DFL && handler != SIG_IGN && handler != SIG_ERR);
+  CHECK(signal(SIGSEGV, handler) == SIG_IGN);
+}
+static void handler_put_back(void) {
+  put_back();
+  overflow_write();
+}
+static void sent_to_handler_put_back(void) {
+  put_back();
+  raise(SIGSEGV);
+}
+static void null_pointer_put_back(void) {
+  put_back();
+  bad_step(NULL, 0);
+}
+
+static sigjmp_buf back;
+static void jumping_handler(int number) {
+  (void)number;
+  siglongjmp(back, 1);
+}
+static void sent_after_a_fault(void) {
+  void (*handler)(int) = signal(SIGSEGV, jumping_handler);
+  if (sigsetjmp(back, 1) == 0) bad_step(NULL, 0);
+  signal(SIGSEGV, handler);
+  raise(SIGSEGV);
+}
+
+static void (*before_by_number)(int);
+static void passing_by_number(int number) { before_by_number(number); }
+static void handler_that_passes_by_number(void) {
+  char* p = block(64, 1);
+  before_by_number = signal(SIGSEGV, passing_by_number);
+  bad_step(p + 64, 1);
+}
+
 static void null_pointer(void) { bad_step(NULL, 0); }
 
 static void sent_signal(void) { raise(SIGSEGV); }
@@ -218,6 +258,11 @@ int main(int argc, char** argv) {
                 {"in_child", in_child},
                 {"handler_of_its_own", handler_of_its_own},
                 {"handler_that_passes_on", handler_that_passes_on},
+                {"handler_put_back", handler_put_back},
+                {"sent_to_handler_put_back", sent_to_handler_put_back},
+                {"null_pointer_put_back", null_pointer_put_back},
+                {"sent_after_a_fault", sent_after_a_fault},
+                {"handler_that_passes_by_number", handler_that_passes_by_number},
                 {"null_pointer", null_pointer},
                 {"sent_signal", sent_signal}};
   tag = misuse_tag();

@@ -437,5 +437,16 @@ TEST_F(GuardedTest, ASignalThatWasIgnoredIs) {
               "^$");
 }
 
+TEST_F(GuardedTest, ASignalThatWasIgnoredIsAlsoWhereSomebodyPutUsBack) {
+  signal(SIGSEGV, SIG_IGN);
+  guard(1);
+  for (int i = 0; i < 2; ++i) {
+    signal(SIGSEGV, signal(SIGSEGV, SIG_DFL));
+    EXPECT_EQ(raise(SIGSEGV), 0);
+    EXPECT_EXIT(*reinterpret_cast<volatile int*>(kNowhere) = 1, testing::KilledBySignal(SIGSEGV),
+                "^$");
+  }
+}
+
 }  // namespace
 }  // namespace tally::unit
