@@ -65,6 +65,10 @@ constinit std::atomic<size_t> g_delay_from{kDelayedLeast};
 constexpr size_t kWaitingBytes = 16 * MiB;
 constinit std::atomic<size_t> g_waiting_bytes{0};
 
+// One that a purge has in hand stays in its place, with this mark, where a forked child finds it.
+Slab* in_hand(Slab* slab) { return reinterpret_cast<Slab*>(address(slab) | 1); }
+bool is_in_hand(const Slab* slab) { return (address(slab) & 1) != 0; }
+
 // With what lies behind it in its slots.
 size_t whole_bytes(const Slab* slab, size_t bytes) {
   return kHardened && slab->slots != 0 ? slab->slots * kSlotBytes : bytes;
@@ -111,7 +115,8 @@ size_t give_one(Slab* slab) {
 // The block at this place leaves it for `next`, or nothing. Returns as give_one.
 size_t replace_delayed(unsigned i, Slab* next) {
   Slab* slab = g_delayed[i].exchange(next, std::memory_order_acq_rel);
-  return slab == nullptr ? 0 : give_one(slab);
+  // Who has it in hand will see that it has no place, and give it.
+  return slab == nullptr || is_in_hand(slab) ? 0 : give_one(slab);
 }
 
 bool is_to_wait(const Slab* slab, size_t bytes) {
@@ -210,10 +215,12 @@ size_t waiting_bytes() { return g_waiting_bytes.load(std::memory_order_relaxed);
 size_t purge_waiting(uint64_t now, bool all) {
   if (!kHardened || waiting_bytes() == 0) return 0;
   size_t purged = 0;
+  Purging purging;
   for (auto& place : g_delayed) {
-    // While it is out of its place it is ours.
-    Slab* slab = place.exchange(nullptr, std::memory_order_acq_rel);
-    if (slab == nullptr) continue;
+    // With the mark it is ours.
+    Slab* slab = place.load(std::memory_order_acquire);
+    if (slab == nullptr || is_in_hand(slab)) continue;
+    if (!place.compare_exchange_strong(slab, in_hand(slab), std::memory_order_acq_rel)) continue;
     const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
     // It may have begun to wait since the caller looked at the clock.
     const auto age = static_cast<int32_t>(static_cast<uint32_t>(now) - slab->used_ms);
@@ -225,9 +232,9 @@ size_t purge_waiting(uint64_t now, bool all) {
         purged += bytes;
       }
     }
-    at_point("waiting: out of its place");
-    Slab* none = nullptr;
-    if (!place.compare_exchange_strong(none, slab, std::memory_order_acq_rel)) give_one(slab);
+    at_point("waiting: in hand");
+    Slab* marked = in_hand(slab);
+    if (!place.compare_exchange_strong(marked, slab, std::memory_order_acq_rel)) give_one(slab);
   }
   return purged;
 }
@@ -235,9 +242,13 @@ size_t purge_waiting(uint64_t now, bool all) {
 void recount_waiting() {
   if constexpr (!kHardened) return;
   size_t waiting = 0, delayed = 0;
-  for (const auto& place : g_delayed) {
-    const Slab* slab = place.load(std::memory_order_relaxed);
+  for (auto& place : g_delayed) {
+    Slab* slab = place.load(std::memory_order_relaxed);
     if (slab == nullptr) continue;
+    if (is_in_hand(slab)) {
+      slab = reinterpret_cast<Slab*>(address(slab) & ~uintptr_t{1});
+      if (!Purging::is_under_way()) place.store(slab, std::memory_order_relaxed);
+    }
     const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
     delayed += bytes;
     if (slab->waits.load(std::memory_order_relaxed)) waiting += bytes;

@@ -21,7 +21,8 @@ size_t give_delayed();
 size_t waiting_bytes();
 // As purge_runs, for those pages.
 size_t purge_waiting(uint64_t now, bool all);
-// In a forked child: what another thread had out of its place is lost.
+// In a forked child: what another thread's purge had in hand waits on, and what is in no place is
+// lost.
 void recount_waiting();
 // Makes the block longer or shorter without copying; a span may move. Returns where it is then;
 // nullptr: it is as before, and must be copied.

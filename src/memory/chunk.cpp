@@ -25,6 +25,8 @@ constinit Chunk* g_bins[kSlotsPerChunk] = {};
 constinit uint64_t g_filled_bins = 0;
 // Dirty slots of all chunks. Written under `central`.
 constinit std::atomic<size_t> g_dirty{0};
+// Slots of all chunks that purges have in hand. Under `central`.
+constinit size_t g_out = 0;
 // How often slots came free. Written under `central`.
 constinit Relaxed<uint64_t> g_vacated{0};
 constinit Refusal g_refusal;
@@ -37,6 +39,11 @@ void set_dirty(Chunk* chunk, uint64_t slots) {
   size_t dirty = g_dirty.load(std::memory_order_relaxed);
   g_dirty.store(dirty - slots_in(chunk->dirty_slots) + slots_in(slots), std::memory_order_relaxed);
   chunk->dirty_slots = slots;
+}
+
+void set_out(Chunk* chunk, uint64_t slots) {
+  g_out = g_out - slots_in(chunk->out_slots) + slots_in(slots);
+  chunk->out_slots = slots;
 }
 
 uint64_t bits(unsigned first, unsigned count) {
@@ -223,6 +230,7 @@ void vacate(Chunk* chunk, unsigned first, unsigned slots, Closing closing = Clos
 // `most` bytes, any.
 size_t purge_dirty(uint64_t now, size_t most) {
   if (g_dirty.load(std::memory_order_relaxed) == 0) return 0;
+  Purging purging;
   size_t purged = 0;
   central.acquire();
   for (Chunk* chunk = all_chunks.load(std::memory_order_acquire); chunk != nullptr;
@@ -230,10 +238,12 @@ size_t purge_dirty(uint64_t now, size_t most) {
     if (chunk->dirty_slots == 0) continue;
     if (most != 0 && purged >= most) break;
     if (most == 0 && now < chunk->dirty_since + options.purge_ms) continue;
-    // While the lock is open the slots are nobody's: neither free nor in a run.
+    // While the lock is open the slots are nobody's: neither free nor in a run. They are noted, as
+    // a fork may come in between, and most often does: it waits for the same lock of the kernel's.
     uint64_t dirty = chunk->dirty_slots;
     chunk->free_slots &= ~dirty;
     set_dirty(chunk, 0);
+    set_out(chunk, chunk->out_slots | dirty);
     rebin(chunk);
     central.release();
     at_point("purge: slots are nobody's");
@@ -259,6 +269,7 @@ size_t purge_dirty(uint64_t now, size_t most) {
     }
     central.acquire();
     chunk->free_slots |= dirty;
+    set_out(chunk, chunk->out_slots & ~dirty);
     set_dirty(chunk, chunk->dirty_slots | kept);
     if (kept != 0) chunk->dirty_since = now;
     rebin(chunk);
@@ -388,9 +399,10 @@ bool wants_huge_pages() {
 }
 
 void keep_pages_small(Chunk* chunk) {
-  if (chunk->huge.exchange(false, std::memory_order_relaxed)) {
-    backend::prefer_huge_pages(chunk, kChunkBytes, false);
-  }
+  if (!chunk->huge.load(std::memory_order_relaxed)) return;
+  backend::prefer_huge_pages(chunk, kChunkBytes, false);
+  // Last, so that nobody, nor a child forked meanwhile, takes for done what is not.
+  chunk->huge.store(false, std::memory_order_relaxed);
 }
 
 size_t most_waiting() {
@@ -412,5 +424,18 @@ uint64_t runs_given() { return g_vacated; }
 size_t dirty_run_bytes() { return g_dirty.load(std::memory_order_relaxed) * kSlotBytes; }
 
 size_t purge_runs(uint64_t now, bool all) { return purge_dirty(now, all ? SIZE_MAX : 0); }
+
+void recover_slots() {
+  LockGuard guard(central);
+  for (Chunk* chunk = all_chunks.load(std::memory_order_relaxed); chunk != nullptr && g_out != 0;
+       chunk = chunk->next_chunk) {
+    const uint64_t out = chunk->out_slots;
+    if (out == 0) continue;
+    set_out(chunk, 0);
+    chunk->free_slots |= out;
+    set_dirty(chunk, chunk->dirty_slots | out);
+    rebin(chunk);
+  }
+}
 
 }  // namespace tally::core

@@ -14,13 +14,15 @@
 namespace tally::core {
 
 // free_slots has a bit for each slot in no run, dirty_slots for each of those whose pages may be
-// resident and not zero: dirty_slots is a subset of free_slots. Written under `central`.
+// resident and not zero: dirty_slots is a subset of free_slots. out_slots, of those that purges
+// have in hand, is a subset of neither. Written under `central`.
 struct Chunk {
   Slab slabs[kSlotsPerChunk];
   Chunk* next_chunk;  // const: of all, newest first
   Backend* from;      // const
   uint64_t free_slots;
   Relaxed<uint64_t> dirty_slots;
+  uint64_t out_slots;
   uint64_t dirty_since;  // ms: when a slot last became dirty
   Chunk* next;           // in its bin
   Chunk* previous;
@@ -99,6 +101,30 @@ size_t chunk_count();
 // Gives free memory that is older than options.purge_ms back to the system, or all of it. Returns
 // the bytes. Takes the central lock, and lets go of it while the system works.
 size_t purge_runs(uint64_t now, bool all);
+
+// The running thread has in hand what is in no list, with no lock, while the system purges it. A
+// fork in a signal handler is to leave that alone: the child too returns into the interrupted
+// purge, and ends it.
+class Purging {
+ public:
+  Purging() { count(1); }
+  ~Purging() { count(-1); }
+  Purging(const Purging&) = delete;
+  Purging& operator=(const Purging&) = delete;
+  static bool is_under_way() { return under_way_ != 0; }
+
+ private:
+  // In order, for a handler of this thread, whose own purge comes and goes within this one.
+  static void count(int more) {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    under_way_ = static_cast<uint8_t>(under_way_ + more);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  static inline constinit thread_local uint8_t under_way_ = 0;
+};
+// In a forked child, with none of its own under way: slots that others' purges had in hand are free
+// again. Their pages may be resident or not.
+void recover_slots();
 
 // So much free memory may wait for its purge by time, of each sort: what is more goes back as it is
 // freed. A program that goes idle after its peak has nobody else who would do it.

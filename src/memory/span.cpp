@@ -57,6 +57,8 @@ constinit Relaxed<size_t> g_kept_bytes = 0;
 constinit size_t g_used_bytes = 0;
 // Descriptors of no span, linked by `next`.
 constinit Slab* g_descriptors = nullptr;
+// Spans that are to be unmapped, linked by `next`, each in the hand of a thread.
+constinit Slab* g_leaving = nullptr;
 // Every descriptor there ever was, linked by `previous`.
 constinit Slab* g_all = nullptr;
 
@@ -196,16 +198,32 @@ Slab* grow_kept(size_t bytes, size_t alignment) {
   return nullptr;
 }
 
-// Central lock not held. What the system will not take back (too many mappings) gives back its
-// pages at least, and is lost as addresses.
+// Under `central`.
+void begin_leaving(Slab* span) {
+  span->next = g_leaving;
+  g_leaving = span;
+}
+void end_leaving(const Slab* span) {
+  Slab** at = &g_leaving;
+  while (*at != span) at = &(*at)->next;
+  *at = span->next;
+}
+
+// Central lock not held. To drop the pages takes long, so it is done first, without the lock. What
+// is left to unmap then is a matter of microseconds, and done with it, as a fork takes it too: so
+// what the child finds among those that are leaving is mapped still. (Were it unmapped without the
+// lock, nobody could tell there whether that was done, and whose the addresses are.)
+//
+// What the system will not take back (too many mappings) is lost as addresses, without its pages.
 void unmap(Slab* span) {
-  central.acquire();
-  address_map.set(span->start, nullptr);
-  central.release();
-  if (!backend::give(span->from, span->start, span->mapped)) {
-    backend::purge(span->start, span->mapped);
+  // What the program locked in memory cannot be purged, but mapped anew.
+  if (!backend::purge(span->start, span->mapped) && span->from->by_pages()) {
+    os::forbid(span->start, span->mapped);
   }
   LockGuard guard(central);
+  end_leaving(span);
+  address_map.set(span->start, nullptr);
+  backend::give(span->from, span->start, span->mapped);
   give_descriptor(span);
 }
 
@@ -255,6 +273,7 @@ void give_span(Slab* span, Closing closing) {
   if constexpr (kHardened) close_span(span, closing);
   Slab* out[kKeptMax + 1];
   unsigned count = 0;
+  Purging purging;
   {
     LockGuard guard(central);
     g_used_bytes -= span->mapped;
@@ -271,6 +290,7 @@ void give_span(Slab* span, Closing closing) {
     } else {
       out[count++] = span;
     }
+    for (unsigned i = 0; i < count; ++i) begin_leaving(out[i]);
   }
   while (count-- != 0) unmap(out[count]);
 }
@@ -326,6 +346,7 @@ size_t list_spans(const Slab** next, SpanFacts* facts, size_t most) {
 size_t purge_spans(uint64_t now, bool all) {
   Slab* out[kKeptMax];
   unsigned count = 0;
+  Purging purging;
   {
     LockGuard guard(central);
     for (unsigned i = 0; i < g_kept_count;) {
@@ -335,6 +356,7 @@ size_t purge_spans(uint64_t now, bool all) {
         ++i;
       }
     }
+    for (unsigned i = 0; i < count; ++i) begin_leaving(out[i]);
   }
   size_t purged = 0;
   while (count-- != 0) {
@@ -342,6 +364,10 @@ size_t purge_spans(uint64_t now, bool all) {
     unmap(out[count]);
   }
   return purged;
+}
+
+void recover_spans() {
+  while (g_leaving != nullptr) unmap(g_leaving);
 }
 
 }  // namespace tally::core

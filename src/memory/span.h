@@ -35,5 +35,7 @@ size_t list_spans(const Slab** next, SpanFacts* facts, size_t most);
 size_t kept_span_bytes();
 // As purge_runs, for kept spans.
 size_t purge_spans(uint64_t now, bool all);
+// As recover_slots: spans that others were about to unmap are unmapped.
+void recover_spans();
 
 }  // namespace tally::core

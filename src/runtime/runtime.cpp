@@ -15,6 +15,7 @@
 #include "heap/thread.h"
 #include "memory/chunk.h"
 #include "memory/meta.h"
+#include "memory/span.h"
 #include "os/libc.h"
 #include "os/os.h"
 #include "runtime/fork.h"
@@ -127,9 +128,15 @@ void after_fork_in_child() {
   forget_other_threads_at_limits();
   g_interrupting.store(0);
   Lock::hold_all(false);
+  const bool had_central = central.held_by_me();
   for_each_lock([](Lock& lock) { lock.reset_after_fork(); });
   forget_others_moves();
   recount_waiting();
+  // Unless its tables are in the midst of a change, or what is in hand may be this thread's own.
+  if (had_central && !central.held_by_me() && !Purging::is_under_way()) {
+    recover_slots();
+    recover_spans();
+  }
   os::reset_streams();
   profile.after_fork();
   tls.thread->for_each_heap([](Heap* heap) { heap->sampling.random = 0; });

@@ -138,6 +138,46 @@ TEST(Chunk, PurgedMemoryReadsAsZeroAndIsSaidTo) {
   give_run(run);
 }
 
+// Fork, beside or within a purge of two chunks: in the child all slots are free again, and those
+// that were not purged for sure are still for its purge.
+TEST(Chunk, AForkAtAPurgeLosesNoSlots) {
+  bool zeroed;
+  purge_runs(os::now_ms(), true);
+  for (bool within : {false, true}) {
+    for (uint64_t nth = 1; nth <= 2; ++nth) {
+      std::vector<Slab*> runs;
+      for (unsigned i = 0; i < 2; ++i) {
+        runs.push_back(take_run(kSlotsPerChunk - 1, 1, false, &zeroed));
+        fill(runs.back()->start, bytes_of(runs.back()), 1);
+      }
+      const size_t count = chunk_count();
+      const size_t bytes = 2 * bytes_of(runs[0]);
+      for (Slab* run : runs) give_run(run);
+      auto look = [&] {
+        for (const Chunk* chunk = all_chunks.load(); chunk != nullptr; chunk = chunk->next_chunk) {
+          if (chunk->out_slots != 0 || chunk->free_slots != ~uint64_t{0}) return 1;
+        }
+        expect_valid_chunks();
+        const size_t dirty = within ? 0 : bytes - (nth - 1) * bytes / 2;
+        if (dirty_run_bytes() != dirty || purge_runs(os::now_ms(), true) != dirty) return 2;
+        for (unsigned i = 0; i < 2; ++i) {
+          Slab* run = take_run(kSlotsPerChunk - 1, 1, false, &zeroed);
+          if (!zeroed || !is_zero(run->start, bytes_of(run))) return 3;
+        }
+        if (chunk_count() != count) return 4;
+        return testing::Test::HasFailure() ? 5 : 0;
+      };
+      auto purge = [] { purge_runs(os::now_ms(), true); };
+      EXPECT_EQ(fake_os::look_beside_purge(nth, within, purge, look), 0) << nth << within;
+      EXPECT_EQ(dirty_run_bytes(), 0U);
+      for (const Chunk* chunk = all_chunks.load(); chunk != nullptr; chunk = chunk->next_chunk) {
+        EXPECT_EQ(chunk->out_slots, 0U);
+      }
+      expect_valid_chunks();
+    }
+  }
+}
+
 // What the kernel says of the mapping that p lies in: "hg" huge pages wanted, "nh" not wanted.
 std::string flags_of(const void* p) {
   std::ifstream maps("/proc/self/smaps");

@@ -34,8 +34,8 @@ std::atomic<uint64_t> g_first{0}, g_end{0}, g_calls{0};
 std::atomic<bool> g_clock_set{false};
 std::atomic<uint64_t> g_clock{0}, g_skipped{0};
 std::atomic<int> g_write_error{ENOSPC};
-std::atomic<uint64_t> g_writes_to_go{0};
-std::atomic<void (*)()> g_before_write{nullptr};
+std::atomic<uint64_t> g_writes_to_go{0}, g_purges_to_go{0};
+std::atomic<void (*)()> g_before_write{nullptr}, g_before_purge{nullptr};
 
 size_t page_size() {
   static const char* text = getenv("TALLY_TEST_PAGE");
@@ -72,6 +72,11 @@ void set_write_error(int error) { g_write_error.store(error); }
 void before_write(uint64_t nth, void (*function)()) {
   g_before_write.store(function);
   g_writes_to_go.store(nth);
+}
+
+void before_purge(uint64_t nth, void (*function)()) {
+  g_before_purge.store(function);
+  g_purges_to_go.store(nth);
 }
 
 void fail_none() { fail(kAll, 0, 0); }
@@ -124,6 +129,7 @@ bool __wrap__ZN5tally4core2os5unmapEPvm(void* p, size_t bytes) {
 }
 bool __wrap__ZN5tally4core2os5purgeEPvm(void* p, size_t bytes) {
   expect_pages("purge", p, bytes);
+  if (g_purges_to_go.load() != 0 && g_purges_to_go.fetch_sub(1) == 1) g_before_purge.load()();
   if (!fails(kPurge)) return __real__ZN5tally4core2os5purgeEPvm(p, bytes);
   // As the kernel, which drops what comes before the locked page.
   __real__ZN5tally4core2os5purgeEPvm(p, bytes / 2 & ~(page_size() - 1));

@@ -271,5 +271,68 @@ TEST_F(SpanTest, WhatIsNotUnmappedIsPurged) {
   os::unmap(start, 40 * MiB);
 }
 
+TEST_F(SpanTest, WhatIsNotPurgedIsUnmapped) {
+  Slab* span = take(40 * MiB);
+  char* start = span->start;
+  fill(start, 40 * MiB, 3);
+  size_t resident = os::resident().all;
+  {
+    fake_os::Failing locked(fake_os::kPurge);
+    give_span(span);
+    purge_spans(0, true);
+  }
+  EXPECT_FALSE(os::is_readable(start));
+  EXPECT_LT(os::resident().all, resident - 30 * MiB);
+}
+
+// Fork, beside or within a purge of four spans, of which some are gone already: in the child all
+// are.
+TEST_F(SpanTest, AForkAtAPurgeLosesNone) {
+  for (bool within : {false, true}) {
+    for (uint64_t nth = 1; nth <= 4; ++nth) {
+      const size_t held = backend::held_bytes();
+      std::vector<Slab*> spans;
+      std::vector<char*> starts;
+      for (size_t i = 0; i < 4; ++i) {
+        spans.push_back(take((4 + i) * MiB));
+        starts.push_back(spans.back()->start);
+        fill(starts.back(), 4 * MiB, 1);
+      }
+      for (Slab* span : spans) give_span(span);
+      auto look = [&] {
+        if (kept_span_bytes() != 0 || backend::held_bytes() > held + MiB) return 1;
+        for (char* start : starts) {
+          if (os::is_readable(start)) return 2;
+          if (address_map.find(start) != address_map.none()) return 3;
+        }
+        const Slab* next = nullptr;
+        SpanFacts facts[64];
+        if (list_spans(&next, facts, 64) != 0) return 4;
+        Slab* again = take(4 * MiB);
+        if (!zeroed_ || !is_zero(again->start, 4 * MiB)) return 5;
+        give_span(again);
+        return purge_spans(0, true) == 4 * MiB ? 0 : 6;
+      };
+      auto purge = [] { purge_spans(0, true); };
+      EXPECT_EQ(fake_os::look_beside_purge(nth, within, purge, look), 0) << nth << within;
+      EXPECT_EQ(look(), 0) << "the parent";
+    }
+  }
+}
+
+// Likewise, of a span that is too much to be kept.
+TEST_F(SpanTest, AForkBesideAFreeLosesNone) {
+  const size_t held = backend::held_bytes();
+  Slab* span = take(80 * MiB);
+  char* start = span->start;
+  auto look = [&] {
+    return backend::held_bytes() <= held + MiB && !os::is_readable(start) ? 0 : 1;
+  };
+  EXPECT_EQ(fake_os::look_beside_purge(
+                1, false, [&] { give_span(span); }, look),
+            0);
+  EXPECT_EQ(look(), 0) << "the parent";
+}
+
 }  // namespace
 }  // namespace tally::unit
