@@ -62,7 +62,8 @@ class RemoteList {
                                           std::memory_order_relaxed));
     return static_cast<uint32_t>(now & kCountMask);
   }
-  // Who may allocate from the slab. Release: who sees it taken sees what the level was set to before.
+  // Who may allocate from the slab. Release: who sees it taken sees what the level was set to
+  // before.
   Taken take() {
     if (word_.load(std::memory_order_relaxed) == 0) return {nullptr, 0};
     uint64_t word = word_.exchange(0, std::memory_order_acq_rel);
