@@ -187,11 +187,10 @@ class LastLook {
   // tells it from what was written to.
   void report(const Block* first, const Walk& walk, uint64_t count) {
     if (walk.last == nullptr) return;
-    if (walk.is_ring) {
+    if (walk.is_ring && may_tell_()) {
       const Block* twice = entry_of_ring(first, walk.last);
       if (blocks_of_ring(first, twice) < count) {
-        if (may_tell_()) misuse_double_free(twice, address_map.find(twice), kSeen);
-        return;
+        return misuse_double_free(twice, address_map.find(twice), kSeen);
       }
     }
     // Written to after it was freed, or by who ran off the end of a block before: the program may
@@ -209,8 +208,7 @@ class LastLook {
     const Slab* slab = address_map.find(walk.last);
     if (slab->owner.load(std::memory_order_relaxed) != thread_) return false;
     const Walk other = walk_list(slab->free, c, slab);
-    if (!other.is_whole || other.last != walk.last) return false;
-    if (!may_tell_()) return true;
+    if (!other.is_whole || other.last != walk.last || !may_tell_()) return false;
     misuse_double_free(meeting_point(first, walk.seen, slab->free, other.seen), slab, kSeen);
     return true;
   }

@@ -63,10 +63,14 @@ enum class Given : uint8_t { kBoth, kContext, kNeither };
 
 void on_segv(int signal, siginfo_t* info, void* context);
 
-Given what_is_given(int signal) {
+Given what_is_given(int signal, const siginfo_t* info) {
   struct sigaction now;
   if (sigaction(signal, nullptr, &now) != 0) return Given::kBoth;
   if ((now.sa_flags & SA_SIGINFO) != 0) return Given::kBoth;
+  // Somebody's handler has reset it, and calls ours: how it was installed itself is not known.
+  if (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN) {
+    return is_readable(info) && info->si_signo == signal ? Given::kBoth : Given::kNeither;
+  }
   return kAlwaysHasContext && now.sa_sigaction == on_segv ? Given::kContext : Given::kNeither;
 }
 
@@ -99,7 +103,7 @@ void pass_on(int signal, siginfo_t* info, void* context, Given given) {
 
 void on_segv(int signal, siginfo_t* info, void* context) {
   const int error = errno;
-  const Given given = what_is_given(signal);
+  const Given given = what_is_given(signal, info);
   Fault fault;
   const bool is_done = find_fault(given, info, context, &fault) && g_handler(fault);
   errno = error;

@@ -120,11 +120,7 @@ int ProfileWriter::write_modules(const File& file, uint32_t count) {
     module.start = entry.start;
     module.end = entry.end;
     module.bias = entry.bias;
-    uint32_t path;
-    {
-      core::LockGuard guard(profile.lock);  // a child is not to find the names in the midst of it
-      path = profile.names().offset_of(entry.path, true);
-    }
+    const uint32_t path = profile.names().offset_of(entry.path, true);
     module.path = path == core::Names::kNone ? 0 : path;  // there is no room for more
     module.build_id_bytes = entry.build_id_bytes;
     static_assert(sizeof module.build_id == sizeof entry.build_id);

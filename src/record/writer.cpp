@@ -125,6 +125,7 @@ bool take_memory() {
 }
 
 void begin_anew() {
+  g_names.lock.reset_after_fork();  // who held it in the parent is gone
   g_names.reset(g_memory->names);
   g_profile.reset(&g_memory->profile);
   g_frames = g_points = g_minutes = g_requests = 0;

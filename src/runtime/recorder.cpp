@@ -142,7 +142,8 @@ void step(uint64_t now, bool is_ours) {
   // the middle of a fork, or of a backend's call.
   if (os::process_id() != g_pid || Lock::all_held_by_me() || backend::is_inside()) return;
   if (!g_turn.take()) return;
-  bool ok = g_is_on.load(std::memory_order_relaxed);
+  // Acquire: what start_recorder has made is there for a thread that was before it.
+  bool ok = g_is_on.load(std::memory_order_acquire);
   if (ok && !g_is_to_start && now >= g_look.load(std::memory_order_relaxed)) {
     g_look.store(now + kLookMs, std::memory_order_relaxed);
     if (record::serve_request()) ok = publish(true);
@@ -171,7 +172,7 @@ void run_thread() {
 }  // namespace
 
 void on_tick(uint64_t now) {
-  if (!g_is_on.load(std::memory_order_relaxed)) return;
+  if (!g_is_on.load(std::memory_order_acquire)) return;
   const uintptr_t thread = g_thread.load(std::memory_order_relaxed);
   const bool is_ours = Lock::me() == thread;
   if (!is_ours) take_over_noted();

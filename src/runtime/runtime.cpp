@@ -36,7 +36,7 @@ constinit int64_t g_process = 0;  // as libc knows it
 
 // ---- fork. The child must find every table whole, so the forking thread takes every lock first,
 // in the order in which they nest: tags, threads, each thread's own, reports on guarded blocks, the
-// profile, guarded places, central, metadata.
+// profile, guarded places, central, limits, metadata, the profile's names.
 //
 // A fork in a signal handler may have interrupted this thread with one of them in hand, and then
 // meets the others out of order. So other forks, which wait for that one, give way to it; and
@@ -58,6 +58,7 @@ void for_each_lock(Step step) {
   step(central);
   step(limits_lock);
   step(meta::lock);
+  step(profile.names().lock);
 }
 
 // A backend may have handlers too, which take its locks; ours come before those, so that nobody who
@@ -214,8 +215,8 @@ __attribute__((constructor(101))) void on_load() {
   start_recorder();
 }
 
-// Not in the child of a vfork or of a clone behind libc's back, whose memory another process may
-// change meanwhile; nor if nobody could be told, as many programs close stderr before they end.
+// Not in the child of a vfork or of a clone behind libc's back, to which it is another process that
+// allocates; nor if nobody could be told, as many programs close stderr before they end.
 bool may_tell_at_end() { return os::process_id() == g_process && program_stderr() == 2; }
 
 __attribute__((destructor(101))) void on_unload() {

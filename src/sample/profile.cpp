@@ -49,7 +49,6 @@ void Profile::start(uint64_t rate) {
 
 // What is drawn from here on is not what the parent draws.
 void Profile::after_fork() {
-  names_.reset_after_fork();
   seed_ ^= os::now_ns(os::Clock::kUptime) * 0x9e3779b97f4a7c15 ^
            static_cast<uint64_t>(os::process_id()) << 32;
   random_ = seed_ | 1;

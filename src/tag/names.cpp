@@ -16,7 +16,6 @@ uint32_t hash_of(const char* path) {
 }  // namespace
 
 void Names::reset(char* memory) {
-  lock_.reset_after_fork();
   text_ = memory;
   since_ = reinterpret_cast<uint64_t*>(memory + kTextMost);
   used_ = since_ + kCells;
@@ -68,7 +67,7 @@ void Names::put(const char* path, uint32_t at, uint32_t cells) {
 }
 
 uint32_t Names::offset_of(const char* path, bool stays) {
-  LockGuard guard(lock_);
+  LockGuard guard(lock);
   uint32_t at =
       index_.find(hash_of(path), [&](uint32_t cell) { return strcmp(text_at(cell), path) == 0; });
   if (at == Index::kNone) {
@@ -86,20 +85,20 @@ uint32_t Names::offset_of(const char* path, bool stays) {
 }
 
 void Names::keep(uint32_t offset) {
-  LockGuard guard(lock_);
+  LockGuard guard(lock);
   uint64_t* used = &used_[offset / kCell];
   if (*used != kStays) *used = publication_;
 }
 
 void Names::publish() {
-  LockGuard guard(lock_);
+  LockGuard guard(lock);
   ++publication_;
   no_room_for_ = kNone;
 }
 
 // None is younger than the file, and all are new to it.
 void Names::begin_anew() {
-  LockGuard guard(lock_);
+  LockGuard guard(lock);
   for (uint32_t i = 0; i < end_; ++i) {
     since_[i] = 0;
     if (used_[i] != 0 && used_[i] != kStays) used_[i] = 1;

@@ -40,7 +40,7 @@ class Names {
   // behind the text, and then the text.
   template <class Write>
   int write_new(Write write) {
-    LockGuard guard(lock_);
+    LockGuard guard(lock);
     if (changed_from_ == changed_to_) return 0;
     const uint32_t cells = changed_to_ - changed_from_;
     int error = write(since_ + changed_from_, cells * sizeof *since_,
@@ -51,15 +51,15 @@ class Names {
   }
   // Bytes from the first on that names were ever put in.
   uint32_t used() {
-    LockGuard guard(lock_);
+    LockGuard guard(lock);
     return end_ * kCell;
   }
   // All that has these names is written: from here on the next is made.
   void publish();
   // In a file that nothing was published in yet.
   void begin_anew();
-  // In a forked child: who held the lock is gone.
-  void reset_after_fork() { lock_.reset_after_fork(); }
+  // Innermost. A fork takes that of names which threads use in the midst of it.
+  Lock lock;
 
  private:
   static constexpr uint64_t kStays = ~uint64_t{0};
@@ -69,7 +69,6 @@ class Names {
   uint32_t find_room(uint32_t cells);
   void put(const char* path, uint32_t at, uint32_t cells);
 
-  Lock lock_;
   char* text_ = nullptr;
   uint64_t* since_ = nullptr;  // by cells: the publication that a name was put there for
   uint64_t* used_ = nullptr;   // where a name begins: the last that has use for it; else 0

@@ -198,6 +198,15 @@ static void handler_that_passes_on(void) {
   overflow_write();
 }
 
+static void resetting_handler(int number, siginfo_t* info, void* context) {
+  signal(number, SIG_DFL);
+  before.sa_sigaction(number, info, context);
+}
+static void handler_that_resets_and_passes_on(void) {
+  handle_by(resetting_handler);
+  overflow_write();
+}
+
 /* By signal(), which knows nothing of SA_SIGINFO. */
 static void put_back(void) {
   void (*handler)(int) = signal(SIGSEGV, SIG_IGN);
@@ -258,6 +267,7 @@ int main(int argc, char** argv) {
                 {"in_child", in_child},
                 {"handler_of_its_own", handler_of_its_own},
                 {"handler_that_passes_on", handler_that_passes_on},
+                {"handler_that_resets_and_passes_on", handler_that_resets_and_passes_on},
                 {"handler_put_back", handler_put_back},
                 {"sent_to_handler_put_back", sent_to_handler_put_back},
                 {"null_pointer_put_back", null_pointer_put_back},

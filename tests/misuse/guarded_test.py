@@ -13,7 +13,7 @@ LIBRARY = sys.argv[2] if len(sys.argv) > 2 else None
 
 # By an access, which ends by SIGSEGV; by a call of Tally's, which aborts; and what is none of a guarded block's.
 ACCESSES = ["overflow_write", "overflow_read", "underflow", "use_after_free", "other_threads", "small_stack", "in_child",
-            "handler_that_passes_on"]
+            "handler_that_passes_on", "handler_that_resets_and_passes_on"]
 CALLS = ["double_free", "interior_free", "realloc_freed", "damage"]
 OTHERS = {"handler_of_its_own": 7, **dict.fromkeys(
     ["null_pointer", "sent_signal", "sent_to_handler_put_back", "null_pointer_put_back", "sent_after_a_fault",

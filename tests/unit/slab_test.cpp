@@ -241,8 +241,6 @@ TEST_F(SlabTest, BlocksThatOthersFreedEmptyASlabToo) {
   EXPECT_LE(heap_of(tag_)->slabs, 1U) << "but for the one whose last blocks are in hand";
 }
 
-// Freed in any order, a slab of small blocks is carved anew, so that neighbours in time are
-// neighbours in memory; in order, it is handed out as it is.
 #if TALLY_CHECKS  // else nobody can come between
 void release_what_is_back(const char* point) {
   if (strcmp(point, "walk: a slab is half read") != 0) return;
@@ -264,6 +262,8 @@ TEST_F(SlabTest, WhatIsReleasedWhileItIsReadIsNotCountedAsLive) {
 }
 #endif
 
+// Freed in any order, a slab of small blocks is carved anew, so that neighbours in time are
+// neighbours in memory; in order, it is handed out as it is.
 TEST_F(SlabTest, AScatteredEmptySlabIsCarvedAnew) {
   for (bool shuffled : {true, false}) {
     std::vector<void*> blocks = allocate(3000, 64);
