@@ -32,20 +32,15 @@ void release(const Sort& sort) {
   for (int i = 0; i < sort.count; i++) free(blocks[i]);
 }
 
-uint64_t chunks() {
+auto process_now() {
   tally_snapshot_t* snapshot = tally_snapshot();
   CHECK(snapshot != nullptr);
-  const uint64_t count = snapshot->process.backend_chunks;
+  const auto process = snapshot->process;
   tally_snapshot_free(snapshot);
-  return count;
+  return process;
 }
-uint64_t mapped() {
-  tally_snapshot_t* snapshot = tally_snapshot();
-  CHECK(snapshot != nullptr);
-  const uint64_t bytes = snapshot->process.mapped_bytes;
-  tally_snapshot_free(snapshot);
-  return bytes;
-}
+uint64_t chunks() { return process_now().backend_chunks; }
+uint64_t mapped() { return process_now().mapped_bytes; }
 
 void child(const Sort& sort, size_t idle_rss, uint64_t idle_mapped, uint64_t had_chunks) {
   alarm(20);
