@@ -17,9 +17,9 @@ void purge_tick();
 void on_tick(uint64_t now_ms);
 // How often there was. A thread that sees it change gives back what its idle heaps have in hand.
 extern constinit std::atomic<uint32_t> purge_rounds;
-// Blocks leave the hand of a shared thread, as nobody has asked for any for a while. Who adds
-// counts up reads again if there was such a step meanwhile: a program that does nothing is not to
-// see its counts change by that.
+// Blocks leave the hand of a shared thread, as nobody has asked for any for a while, or somebody
+// trims. Who adds counts up reads again if there was such a step meanwhile: a program that does
+// nothing is not to see its counts change by that.
 extern constinit Moves shared_flushes;
 // Returns when none is under way, nor a heap's end; or after a while, and at once in the midst of
 // one (in a signal handler).
