@@ -10,7 +10,7 @@
 namespace {
 
 constexpr size_t kMiB = 1 << 20;
-constexpr int kRounds = 20;
+constexpr int kRounds = 6;
 
 struct Sort {
   size_t size;
@@ -84,7 +84,7 @@ int main() {
       const uint64_t had_chunks = chunks();
       release(sort);
       round_begun = i;
-      usleep(static_cast<unsigned>(i) * 37);  // somewhere in the midst of the trim
+      usleep(static_cast<unsigned>(i) * 120);  // somewhere in the midst of the trim
       const pid_t pid = fork();
       CHECK(pid >= 0);
       if (pid == 0) child(sort, idle_rss, idle_mapped, had_chunks);
