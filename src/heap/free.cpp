@@ -144,10 +144,9 @@ namespace {
 // Whether a block that was allocated with n bytes would be as p is.
 bool fits_exactly(const Slab* slab, size_t usable, size_t n, size_t alignment) {
   if (slab->block_size == 0) {
-    if (slab->what().kind == SlabKind::kGuarded)
-      n = max_of(n, 1);  // as it has it
-    else if (kHardened)
-      return usable == n;
+    const bool is_guarded = slab->what().kind == SlabKind::kGuarded;
+    if (kHardened && !is_guarded) return usable == n;
+    if (is_guarded) n = max_of(n, 1);  // of none it has one
     return usable == n || round_up(max_of(n, 1), os::page_size()) == block_bytes(slab);
   }
   const unsigned c = slab->what().size_class;

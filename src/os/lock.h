@@ -34,7 +34,7 @@ class Lock {
     count(-1);
   }
   // The running thread is in the midst of a step: a signal handler that interrupted it may not take
-  // another. (Not so while a fork is prepared.)
+  // another. (Not so while a fork has all of them, and the handlers of others run.)
   static bool is_in_step() { return locks_held != 0 && !all_held_by_me(); }
   // Not counted: a turn, in which its holder allocates and takes locks as ever.
   bool take() {

@@ -136,14 +136,16 @@ uint64_t due_here(bool is_ours) {
   return is_ours || g_thread.load(std::memory_order_relaxed) == 0 ? due : due + interval();
 }
 
-// Model: tests/model/record_model.cpp.
+// Of a thread that was there before start_recorder made what there is, its own too.
+bool is_on() { return g_is_on.load(std::memory_order_acquire); }
+
+// Model: tests/model/record_model.cpp. The caller saw that it is on.
 void step(uint64_t now, bool is_ours) {
   // Not in a vfork's child or behind libc's back, where all this is the parent's, or a copy; nor in
   // the middle of a fork, or of a backend's call.
   if (os::process_id() != g_pid || Lock::all_held_by_me() || backend::is_inside()) return;
   if (!g_turn.take()) return;
-  // Acquire: what start_recorder has made is there for a thread that was before it.
-  bool ok = g_is_on.load(std::memory_order_acquire);
+  bool ok = g_is_on.load(std::memory_order_relaxed);
   if (ok && !g_is_to_start && now >= g_look.load(std::memory_order_relaxed)) {
     g_look.store(now + kLookMs, std::memory_order_relaxed);
     if (record::serve_request()) ok = publish(true);
@@ -172,7 +174,7 @@ void run_thread() {
 }  // namespace
 
 void on_tick(uint64_t now) {
-  if (!g_is_on.load(std::memory_order_acquire)) return;
+  if (!is_on()) return;
   const uintptr_t thread = g_thread.load(std::memory_order_relaxed);
   const bool is_ours = Lock::me() == thread;
   if (!is_ours) take_over_noted();
@@ -184,7 +186,7 @@ void on_tick(uint64_t now) {
 }
 
 void record_now() {
-  if (!g_is_on.load(std::memory_order_relaxed)) return;
+  if (!is_on()) return;
   g_due.store(0, std::memory_order_relaxed);
   step(os::now_ms(), true);
 }
@@ -210,8 +212,8 @@ void start_recorder() {
 }
 
 void end_record() {
-  if (!g_is_on.load(std::memory_order_relaxed) || os::process_id() != g_pid) return;
-  if (!g_is_on.exchange(false, std::memory_order_relaxed)) return;
+  // In this order: without a record the system is asked nothing, which a sandbox may forbid.
+  if (!is_on() || os::process_id() != g_pid || !g_is_on.exchange(false)) return;
   g_has_ended.store(true, std::memory_order_relaxed);
   constexpr int kMostMs = 200;
   bool is_mine = g_turn.take();

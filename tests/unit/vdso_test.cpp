@@ -32,7 +32,7 @@ TEST(Vdso, TellsWhatLibcTells) {
 }
 
 TEST(Vdso, SaysWhatIsNoClock) {
-  if (os::clock_reader() == nullptr) GTEST_SKIP() << "there is none";
+  if (os::clock_reader() == nullptr) GTEST_SKIP() << "the kernel has no vDSO";
   timespec now;
   errno = 7777;
   EXPECT_EQ(os::clock_reader()(12345, &now), -EINVAL);
