@@ -25,9 +25,18 @@ class Recorded:
     def ready(self):
         assert self.process.stdout.readline() == b"ready\n"
 
+    def sequence(self):
+        """Of its newest frame; 0 before the first."""
+        try:
+            return record.Record(self.path).sequence
+        except (FileNotFoundError, record.Invalid):
+            return 0
+
     def explain(self, least):
         """While it stands still, with a frame of just now, and at least so many bytes resident."""
         pid = self.process.pid
+        # None that was begun before it was ready, as the next may be: a frame looks at one thing after the other.
+        first = self.sequence() + 2
         end = time.monotonic() + 30
         while True:
             assert time.monotonic() < end, "no frame of a moment at which it did not grow"
@@ -36,7 +45,8 @@ class Recorded:
             with open(f"/proc/{pid}/statm") as file:
                 resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
             found = record.Record(self.path)
-            if found.ledger["rss"] >= least and abs(resident - found.ledger["rss"]) < MOST / 4 * resident:
+            rss = found.ledger["rss"]
+            if found.sequence >= first and rss >= least and abs(resident - rss) < MOST / 4 * resident:
                 break
             os.kill(pid, signal.SIGCONT)
         rest, other = residual.residual(found, pid)
