@@ -125,7 +125,7 @@ void after_fork_in_child() {
   // The other threads are gone. What they wrote without a lock may be torn, so their heaps stay as
   // they are: nobody allocates from them, blocks are freed to them as ever, and a slab whose last
   // block comes back is released.
-  TagReader::count.store(0, std::memory_order_relaxed);
+  TagReader::forget_all();
   forget_other_threads_at_limits();
   g_interrupting.store(0);
   Lock::hold_all(false);

@@ -15,7 +15,8 @@ static_assert(kMaxTags == TALLY_TAG_MAX && kNoTag == TALLY_TAG_NONE && kRootTag 
 
 constinit Lock tags_lock;
 constinit std::atomic<uint32_t> retirements{0};
-constinit std::atomic<uint32_t> TagReader::count{0};
+constinit std::atomic<uint32_t> TagReader::turn{0};
+constinit std::atomic<uint32_t> TagReader::counts[2] = {};
 
 namespace {
 
@@ -34,6 +35,7 @@ constinit std::atomic<uint32_t> g_limit{2};
 constinit Tag* g_buckets[kBuckets] = {};
 constinit Tag* g_unused = nullptr;
 constinit Tag* g_leaving = nullptr;  // unused, but somebody may still be reading
+constinit Tag* g_left = nullptr;     // likewise, who came before this turn
 constinit Tag* g_retired = nullptr;
 constinit Tag* g_still_held = nullptr;  // retired, and looked at in vain
 
@@ -120,12 +122,17 @@ void reap_retired(int most) {
       g_still_held = tag;
     }
   }
-  // Who starts to read now sees that they are unused; who read before is still counted.
-  if (TagReader::count.load(std::memory_order_seq_cst) != 0) return;
-  while (Tag* tag = g_leaving) {
-    g_leaving = tag->next;
-    tag->next = g_unused;
-    g_unused = tag;
+  // Each is unused again when, after it left, nobody was counted in the one turn and then nobody in
+  // the other. Who found it was counted in one of them, and who comes now sees that it is unused.
+  while (TagReader::may_turn()) {
+    while (Tag* tag = g_left) {
+      g_left = tag->next;
+      tag->next = g_unused;
+      g_unused = tag;
+    }
+    if (g_leaving == nullptr) break;
+    std::swap(g_left, g_leaving);
+    TagReader::take_turn();
   }
 }
 
@@ -236,7 +243,7 @@ int create(Path path, Tag** result) {
 Tag* find_tag(uint32_t id) {
   if (id >= tag_limit()) return nullptr;
   Tag* tag = g_tags[id].load(std::memory_order_acquire);
-  // In the full order, after the count of a TagReader: see reap_retired.
+  // In the full order, after a TagReader was counted: see reap_retired.
   return tag->state.load(std::memory_order_seq_cst) == TagState::kUnused ? nullptr : tag;
 }
 

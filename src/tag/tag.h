@@ -126,15 +126,34 @@ extern constinit Lock tags_lock;
 extern constinit std::atomic<uint32_t> retirements;
 
 // While one exists, no tag becomes another: names and parents of what find_tag gives stay readable.
-// Never blocks.
+// Never blocks, and those to come keep no tag waiting: of two turns it is counted in the one that
+// it came in, and only the turn before is waited for.
 class TagReader {
  public:
-  TagReader() { count.fetch_add(1, std::memory_order_seq_cst); }
-  ~TagReader() { count.fetch_sub(1, std::memory_order_release); }
+  TagReader() : turn_(turn.load(std::memory_order_relaxed)) {
+    counts[turn_].fetch_add(1, std::memory_order_seq_cst);
+  }
+  ~TagReader() { counts[turn_].fetch_sub(1, std::memory_order_release); }
   TagReader(const TagReader&) = delete;
   TagReader& operator=(const TagReader&) = delete;
 
-  static constinit std::atomic<uint32_t> count;
+  // Under tags_lock. Nobody reads who came before this turn; only then the next may begin.
+  static bool may_turn() {
+    return counts[1 - turn.load(std::memory_order_relaxed)].load(std::memory_order_seq_cst) == 0;
+  }
+  static void take_turn() {
+    turn.store(1 - turn.load(std::memory_order_relaxed), std::memory_order_seq_cst);
+  }
+  // In a child, where other threads' are gone.
+  static void forget_all() {
+    for (auto& count : counts) count.store(0, std::memory_order_relaxed);
+  }
+
+ private:
+  static constinit std::atomic<uint32_t> turn;  // 0 or 1
+  static constinit std::atomic<uint32_t> counts[2];
+
+  const uint32_t turn_;
 };
 
 // The tag of an id, or nullptr if no tag has it. Never blocks.

@@ -1,6 +1,6 @@
 // Tags that retire and whose ids become others': tag/tag.cpp's retire_tag and reap_retired against
-// heap/thread.cpp's make_heap and retire_heap and heap/large.cpp's free_large. And what a recycled
-// heap does to slab.cpp's after_push.
+// heap/thread.cpp's make_heap and retire_heap and heap/large.cpp's free_large, and against who
+// reads tags. And what a recycled heap does to slab.cpp's after_push.
 #include "checker.h"
 
 namespace tally::model {
@@ -186,6 +186,105 @@ struct TagModel {
   }
 };
 
+// Who reads names without a lock, and whoever makes a tag of an unused id: TagReader and the end of
+// reap_retired. One id; turns come whether something has left or not.
+struct ReadersModel {
+  static constexpr int kThreads = 3;
+  static constexpr int kReaper = 2;  // the others read
+
+  bool is_counted_first = true;    // and finds its tag then
+  bool turns_wait = true;          // for who came in the turn before
+  bool leaves_before_turn = true;  // what is unused once nobody of that turn reads
+
+  struct State {
+    uint8_t turn;
+    uint8_t counts[2];
+    uint8_t is_used;
+    uint8_t generation;
+    uint8_t is_leaving, has_left;
+    uint8_t came[2];
+    uint8_t reads[2];  // 1 + the generation that it found
+    uint8_t rounds[3];
+    uint8_t at[3];
+  };
+  static constexpr uint8_t kEnd = 99;
+
+  State start() const {
+    State s = {};
+    s.is_used = 1;
+    s.rounds[0] = s.rounds[1] = 2;
+    s.rounds[kReaper] = 6;
+    return s;
+  }
+  bool done(const State& s, int t) const { return s.at[t] == kEnd; }
+  int where(const State& s, int t) const { return s.at[t]; }
+  int choices(const State& s, int t) const { return s.at[t] == 0 ? 2 : 1; }
+
+  const char* step(State& s, int t, int choice) const {
+    return t == kReaper ? reaps(s, choice) : reads(s, t, choice);
+  }
+  const char* reads(State& s, int t, int choice) const {
+    uint8_t& at = s.at[t];
+    switch (at++) {
+      case 0:  // whichever turn that was: it is read in no order
+        s.came[t] = static_cast<uint8_t>(choice);
+        if (!is_counted_first && s.is_used) s.reads[t] = static_cast<uint8_t>(1 + s.generation);
+        return nullptr;
+      case 1:
+        ++s.counts[s.came[t]];
+        return nullptr;
+      case 2:
+        if (is_counted_first && s.is_used) s.reads[t] = static_cast<uint8_t>(1 + s.generation);
+        return nullptr;
+      default:
+        s.reads[t] = 0;
+        --s.counts[s.came[t]];
+        at = --s.rounds[t] == 0 ? kEnd : 0;
+        return nullptr;
+    }
+  }
+  const char* reaps(State& s, int choice) const {
+    uint8_t& at = s.at[kReaper];
+    switch (at++) {
+      case 0:
+        if (s.rounds[kReaper]-- == 0) {
+          at = kEnd;
+        } else if (choice == 1 && s.is_used) {
+          s.is_used = 0;
+          s.is_leaving = 1;
+        }
+        return nullptr;
+      case 1:
+        if (turns_wait && s.counts[1 - s.turn] != 0) at = 0;
+        return nullptr;
+      case 2:
+        if (s.has_left || (!leaves_before_turn && s.is_leaving)) {
+          s.has_left = s.is_leaving = 0;
+          ++s.generation;
+          s.is_used = 1;
+        }
+        return nullptr;
+      default:
+        s.has_left = s.is_leaving;
+        s.is_leaving = 0;
+        s.turn = 1 - s.turn;
+        at = 0;
+        return nullptr;
+    }
+  }
+
+  const char* broken(const State& s) const {
+    for (uint8_t read : s.reads) {
+      if (read != 0 && read != 1 + s.generation) return "what is read has become another tag";
+    }
+    return nullptr;
+  }
+  const char* broken_at_end(const State& s) const {
+    return s.counts[0] != 0 || s.counts[1] != 0 ? "a reader that is gone is still counted"
+                                                : nullptr;
+  }
+};
+
 // A slab's heap is looked up without a lock; until the lock is there the slab may be released, the
 // heap given up, recycled by another thread, and be the same slab's heap again: with another
 // thread's lock.
@@ -335,6 +434,17 @@ int main() {
   tag = {};
   tag.own_is_inside = false;
   verdict.fails("with the tag's own bytes put on first and taken off last", tag);
+  ReadersModel readers;
+  verdict.holds("tags that are read while their ids are used again", readers);
+  readers = {};
+  readers.is_counted_first = false;
+  verdict.fails("with a reader that is counted when it has found its tag", readers);
+  readers = {};
+  readers.turns_wait = false;
+  verdict.fails("with turns that wait for nobody", readers);
+  readers = {};
+  readers.leaves_before_turn = false;
+  verdict.fails("with ids that are used again in the turn they left in", readers);
   RebindModel rebind;
   verdict.holds("heaps that are used again", rebind);
   rebind = {};

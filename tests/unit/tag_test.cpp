@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
 
 #include "fake_os.h"
@@ -129,6 +130,35 @@ TEST(Tag, AnEmptyRetiredTagsIdIsUsedAgain) {
   EXPECT_EQ(tag_limit(), limit);
   EXPECT_STREQ(find_tag(id)->name, "/another");
   EXPECT_EQ(look_up("/once"), ENOENT);
+}
+
+TEST(Tag, WhoReadsKeepsWhatItFound) {
+  const uint32_t id = created("/read");
+  auto reader = std::make_unique<TagReader>();
+  const char* name = find_tag(id)->name;
+  EXPECT_EQ(retire_tag(id), 0);
+  for (int i = 0; i < 20; ++i) {
+    TagReader another;
+    EXPECT_NE(created("/meanwhile/" + std::to_string(i)), id);
+    EXPECT_STREQ(name, "/read");
+  }
+  reader.reset();
+  created("/then");
+  EXPECT_STREQ(find_tag(id)->name, "/then");
+}
+
+// As where threads that read do not get a processor: at each moment there is one that has begun.
+TEST(Tag, ReadersThatFollowEachOtherKeepNoIds) {
+  const uint32_t first = created("/followed");
+  uint32_t highest = 0;
+  auto reader = std::make_unique<TagReader>();
+  for (int i = 0; i < 1000; ++i) {
+    reader = std::make_unique<TagReader>();  // which is there before the other goes
+    uint32_t id = created("/followed/" + std::to_string(i));
+    highest = std::max(highest, id);
+    EXPECT_EQ(retire_tag(id), 0);
+  }
+  EXPECT_LT(highest, first + 10);
 }
 
 TEST(Tag, WhatHoldsSomethingIsNotReaped) {
