@@ -17,6 +17,7 @@ constinit Lock tags_lock;
 constinit std::atomic<uint32_t> retirements{0};
 constinit std::atomic<uint32_t> TagReader::turn{0};
 constinit std::atomic<uint32_t> TagReader::counts[2] = {};
+constinit std::atomic<uint32_t> TagReader::forks{0};
 
 namespace {
 

@@ -130,10 +130,14 @@ extern constinit std::atomic<uint32_t> retirements;
 // it came in, and only the turn before is waited for.
 class TagReader {
  public:
-  TagReader() : turn_(turn.load(std::memory_order_relaxed)) {
+  TagReader()
+      : turn_(turn.load(std::memory_order_relaxed)), forks_(forks.load(std::memory_order_relaxed)) {
     counts[turn_].fetch_add(1, std::memory_order_seq_cst);
   }
-  ~TagReader() { counts[turn_].fetch_sub(1, std::memory_order_release); }
+  ~TagReader() {
+    if (forks_ != forks.load(std::memory_order_relaxed)) return;  // it is counted in the parent
+    counts[turn_].fetch_sub(1, std::memory_order_release);
+  }
   TagReader(const TagReader&) = delete;
   TagReader& operator=(const TagReader&) = delete;
 
@@ -144,16 +148,19 @@ class TagReader {
   static void take_turn() {
     turn.store(1 - turn.load(std::memory_order_relaxed), std::memory_order_seq_cst);
   }
-  // In a child, where other threads' are gone.
+  // In a child, where other threads' are gone; and one that a handler interrupted, which forked.
   static void forget_all() {
     for (auto& count : counts) count.store(0, std::memory_order_relaxed);
+    forks.fetch_add(1, std::memory_order_relaxed);
   }
 
  private:
   static constinit std::atomic<uint32_t> turn;  // 0 or 1
   static constinit std::atomic<uint32_t> counts[2];
+  static constinit std::atomic<uint32_t> forks;
 
   const uint32_t turn_;
+  const uint32_t forks_;
 };
 
 // The tag of an id, or nullptr if no tag has it. Never blocks.

@@ -161,6 +161,19 @@ TEST(Tag, ReadersThatFollowEachOtherKeepNoIds) {
   EXPECT_LT(highest, first + 10);
 }
 
+// A handler that forks comes back, in the child, to what it interrupted.
+TEST(Tag, AReaderThatWasInterruptedByAForkKeepsNoIds) {
+  auto reader = std::make_unique<TagReader>();
+  TagReader::forget_all();
+  reader.reset();
+  const uint32_t first = created("/child");
+  for (int i = 0; i < 50; ++i) {
+    uint32_t id = created("/child/" + std::to_string(i));
+    EXPECT_LT(id, first + 10);
+    EXPECT_EQ(retire_tag(id), 0);
+  }
+}
+
 TEST(Tag, WhatHoldsSomethingIsNotReaped) {
   uint32_t charged = created("/holds/bytes"), bound = created("/holds/heap"),
            parent = created("/holds");
