@@ -18,7 +18,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally diff [OPTION...] A B
+constexpr char kDiffHelp[] = R"(usage: tally diff [OPTION...] A B
        tally diff [OPTION...] --every SECONDS [TARGET]
 
 Shows what changed from A to B, by tag and by size of block: live bytes, their change a second, the
@@ -199,7 +199,7 @@ void print_json(const Record& before, const Record& after, const Difference& all
 }
 
 bool read_options(Options* options, int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kDiffHelp);
   arguments.add_option("A B", options->targets);
   const Option every =
       arguments.add_option("--every", options->every).type_name("SECONDS").take_last();

@@ -12,7 +12,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally doctor [--json] [PROGRAM|PID]
+constexpr char kDoctorHelp[] = R"(usage: tally doctor [--json] [PROGRAM|PID]
 
 Looks for what would make Tally not work, or its numbers strange: here, in a program that is to be
 run under it, or in a process that runs. Prints a line for each thing that it looked at, which
@@ -87,7 +87,7 @@ bool Findings::has_problem() const {
 int doctor(int argc, char** argv) {
   std::string target;
   bool json = false;
-  Arguments arguments(kHelp);
+  Arguments arguments(kDoctorHelp);
   arguments.add_flag("--json", json);
   arguments.add_option("TARGET", target);
   if (!arguments.read(argc, argv)) return 0;

@@ -13,7 +13,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally frag [OPTION...] [TARGET]
+constexpr char kFragHelp[] = R"(usage: tally frag [OPTION...] [TARGET]
 
 Shows memory that is taken and not in use, by tag and size of block: free blocks in slabs (a slab holds
 blocks of one size under one tag), and what keeps those slabs from going back. Fragmentation is the
@@ -144,7 +144,7 @@ void print_json(const Record& record, const Fragmentation& all) {
 }  // namespace
 
 int frag(int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kFragHelp);
   std::string target, tag;
   bool wants_json = false, wants_all = false;
   arguments.add_option("TARGET", target);

@@ -12,7 +12,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally leaks [OPTION...] [TARGET]
+constexpr char kLeaksHelp[] = R"(usage: tally leaks [OPTION...] [TARGET]
 
 Shows which stacks allocated what was not freed, the oldest and largest first (by bytes times age), as
 far as the library sampled it (TALLY_SAMPLE; `tally run` sets it): BYTES and BLOCKS are estimates, AGE
@@ -38,7 +38,7 @@ exit status: 0, or
 }  // namespace
 
 int leaks(int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kLeaksHelp);
   std::string target, tag = "/";
   TableSize size;
   arguments.add_option("TARGET", target);

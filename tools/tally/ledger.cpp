@@ -16,7 +16,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally ledger [--json] [TARGET]
+constexpr char kLedgerHelp[] = R"(usage: tally ledger [--json] [TARGET]
 
 Explains the resident memory of a process (RSS) as the sum that it is: what the program holds, what
 the heap keeps for it, and what is no heap, each with a line of what it means. Of a process that runs,
@@ -140,7 +140,7 @@ std::string as_json(const Record& record, const Explanation& all) {
 }  // namespace
 
 int ledger(int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kLedgerHelp);
   bool json = false;
   std::string target;
   arguments.add_flag("--json", json);

@@ -14,7 +14,8 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally limit TARGET TAG SIZE[:soft=SIZE][:wait=MS|:abort|:fail]
+constexpr char kLimitHelp[] =
+    R"(usage: tally limit TARGET TAG SIZE[:soft=SIZE][:wait=MS|:abort|:fail]
        tally limit TARGET TAG none
 
 Sets what a tag of a running process, and all below it, may hold, in place of the limits that it had;
@@ -74,7 +75,7 @@ void print_result(const std::string& path, const LimitSettings& limit, const rec
 }  // namespace
 
 int limit(int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kLimitHelp);
   std::string target, tag, size;
   arguments.add_option("TARGET", target);
   arguments.add_option("TAG", tag);

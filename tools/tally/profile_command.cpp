@@ -16,7 +16,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally profile [OPTION...] [TARGET]
+constexpr char kProfileHelp[] = R"(usage: tally profile [OPTION...] [TARGET]
 
 Shows which stacks allocated what lives, by the blocks that the library sampled (TALLY_SAMPLE; `tally
 run` sets it): each stands for as many as were likely allocated around it, so that all figures are
@@ -133,7 +133,7 @@ std::string text_of(const ShownProfile& shown, const Options& options) {
 
 int profile(int argc, char** argv) {
   Options options;
-  Arguments arguments(kHelp);
+  Arguments arguments(kProfileHelp);
   declare(arguments, &options);
   if (!arguments.read(argc, argv)) return 0;
   ViewOptions what = view_options(arguments, &options);

@@ -14,7 +14,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally ps [--json]
+constexpr char kPsHelp[] = R"(usage: tally ps [--json]
 
 Lists the processes that have a record, those that live first, the largest first; as root those of
 all users. STATE is running, stopped, dead (killed, crashed, or left by _exit) or ended (by an exit,
@@ -61,7 +61,7 @@ void print_table(const std::vector<ProcessRow>& rows) {
 }  // namespace
 
 int ps(int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kPsHelp);
   bool as_json_text = false;
   arguments.add_flag("--json", as_json_text);
   if (!arguments.read(argc, argv)) return 0;

@@ -16,7 +16,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally report [OPTION...] [TARGET]
+constexpr char kReportHelp[] = R"(usage: tally report [OPTION...] [TARGET]
 
 Makes a page of all that a record says: RSS as a sum, tags as areas and over time, limits and what
 happened at them, the stacks that allocated as flame graph and icicle, what has been live for long,
@@ -44,7 +44,7 @@ exit status: 0, or
 }  // namespace
 
 int report(int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kReportHelp);
   std::string target, output;
   bool wants_json = false;
   arguments.add_option("TARGET", target);

@@ -28,7 +28,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally run [OPTION...] [--] PROGRAM [ARG...]
+constexpr char kRunHelp[] = R"(usage: tally run [OPTION...] [--] PROGRAM [ARG...]
 
 Runs PROGRAM with Tally as its malloc. At its end a table on stderr shows where its memory is. If a
 signal ended it, what it held then, what grew before, and what happened at limits is told, and
@@ -324,7 +324,7 @@ void tell_end(const Ending& ending, const Arguments& arguments, bool is_kept) {
 int run(int argc, char** argv) {
   const Arguments arguments = read_arguments(argc, argv);
   if (arguments.help) {
-    fputs(kHelp, stdout);
+    fputs(kRunHelp, stdout);
     return 0;
   }
   set_options(arguments.options);

@@ -17,7 +17,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] =
+constexpr char kServeHelp[] =
     R"(usage: tally serve [--port N] [--address A] [--host NAME]... [--allow-control]
 
 Serves, until ^C or SIGTERM, what the processes of this user hold (as root those of all users), the
@@ -88,7 +88,7 @@ void warn_of_network(const std::string& address, bool has_control) {
 }  // namespace
 
 int serve(int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kServeHelp);
   std::string port = "8255", address = "127.0.0.1", token_file;
   WebAccess access = {};
   bool allows_control = false;

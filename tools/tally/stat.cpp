@@ -16,7 +16,8 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally stat [--tree|--own|--classes|--json|--openmetrics] [TARGET]
+constexpr char kStatHelp[] =
+    R"(usage: tally stat [--tree|--own|--classes|--json|--openmetrics] [TARGET]
 
 Shows what a process holds, or held when it died: its tags as a tree, limits and how near they are,
 and its resident memory as a sum. LIVE is bytes in blocks in use, FOOTPRINT what those cost in slabs
@@ -210,7 +211,7 @@ void print_end(const Record& record) {
 }  // namespace
 
 int stat(int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kStatHelp);
   bool tree = false, own = false, classes = false, json = false, open_metrics = false;
   std::string target;
   size_t rows = has_terminal() ? 40 : 0;

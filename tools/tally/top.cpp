@@ -23,7 +23,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally top [OPTION...] [TARGET]
+constexpr char kTopHelp[] = R"(usage: tally top [OPTION...] [TARGET]
 
 Shows what a process holds, by tag, again and again: live bytes and footprint of the tag's own and (+)
 with all tags below, how often is allocated and by how much live bytes grow a second, how near the tag
@@ -150,7 +150,7 @@ int show(const Options& options) {
 }
 
 bool read_options(Options* options, int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kTopHelp);
   arguments.add_option("TARGET", options->target);
   arguments.add_option("--interval", options->interval).type_name("SECONDS").take_last();
   arguments.add_option("--sort", options->sort).type_name("KEY").take_last();

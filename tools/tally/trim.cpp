@@ -12,7 +12,7 @@
 namespace tally::tool {
 namespace {
 
-constexpr char kHelp[] = R"(usage: tally trim [TARGET]
+constexpr char kTrimHelp[] = R"(usage: tally trim [TARGET]
 
 Has a running process give back to the system what it keeps and does not use: empty slabs, free pages
 and spans, and of threads that have ended the pages between live blocks. (tally ledger tells how much
@@ -37,7 +37,7 @@ uint64_t rss_of(const Reader& reader) {
 }  // namespace
 
 int trim(int argc, char** argv) {
-  Arguments arguments(kHelp);
+  Arguments arguments(kTrimHelp);
   std::string target;
   arguments.add_option("TARGET", target);
   if (!arguments.read(argc, argv)) return 0;
