@@ -36,7 +36,7 @@ constinit std::atomic<uint32_t> g_limit{2};
 constinit Tag* g_buckets[kBuckets] = {};
 constinit Tag* g_unused = nullptr;
 constinit Tag* g_leaving = nullptr;  // unused, but somebody may still be reading
-constinit Tag* g_left = nullptr;     // likewise, who came before this turn
+constinit Tag* g_left = nullptr;     // likewise, but only who came before this turn
 constinit Tag* g_retired = nullptr;
 constinit Tag* g_still_held = nullptr;  // retired, and looked at in vain
 

@@ -127,7 +127,7 @@ extern constinit std::atomic<uint32_t> retirements;
 
 // While one exists, no tag becomes another: names and parents of what find_tag gives stay readable.
 // Never blocks, and those to come keep no tag waiting: of two turns it is counted in the one that
-// it came in, and only the turn before is waited for.
+// it came in, and a tag that went waits for those of that turn and of the one before.
 class TagReader {
  public:
   TagReader()
@@ -148,7 +148,8 @@ class TagReader {
   static void take_turn() {
     turn.store(1 - turn.load(std::memory_order_relaxed), std::memory_order_seq_cst);
   }
-  // In a child, where other threads' are gone; and one that a handler interrupted, which forked.
+  // In a child, where other threads' are gone; and it may come back, from a handler that forked, to
+  // one of its own, which is not counted from here on.
   static void forget_all() {
     for (auto& count : counts) count.store(0, std::memory_order_relaxed);
     forks.fetch_add(1, std::memory_order_relaxed);

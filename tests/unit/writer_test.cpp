@@ -336,8 +336,7 @@ TEST_F(WriterTest, PublishesWhileThreadsWork) {
       tally_tag_retire(tag);
     }
   });
-  // ThreadSanitizer takes half of a second for each, and its threads meet in any of them.
-  for (int i = 0; i < (core::kThreadSanitizer ? 30 : 100); ++i) {
+  for (int i = 0; i < 100; ++i) {
     ASSERT_EQ(record::publish(false), 0);
     ReadRecord found = read();
     ASSERT_NE(found.frame(), nullptr);
