@@ -61,8 +61,9 @@ constinit std::atomic<Slab*> g_delayed[kDelayed] = {};
 constinit std::atomic<size_t> g_delayed_bytes{0};
 constinit std::atomic<size_t> g_delay_from{kDelayedLeast};
 // Hardened, some keep their pages, which the next block finds resident: to fault one in takes ten
-// times what it takes to close it and open it again.
-constexpr size_t kWaitingBytes = 16 * MiB;
+// times what it takes to close it and open it again. One, or so much of what the process holds:
+// with more, what a program has next is in no cache (mstress took a tenth longer).
+constexpr size_t kWaitingShare = 8, kWaitingLeast = 1 * MiB, kWaitingMost = 16 * MiB;
 constinit std::atomic<size_t> g_waiting_bytes{0};
 
 // One that a purge has in hand stays in its place, with this mark, where a forked child finds it.
@@ -74,9 +75,15 @@ size_t whole_bytes(const Slab* slab, size_t bytes) {
   return kHardened && slab->slots != 0 ? slab->slots * kSlotBytes : bytes;
 }
 
+// Hardened: whether so many bytes more may wait with their pages.
+bool may_wait(size_t bytes) {
+  const size_t waiting = waiting_bytes(), all = waiting + bytes;
+  const size_t share = min_of(meta::process.held() / kWaitingShare, kWaitingMost);
+  return (waiting == 0 || all <= max_of(share, kWaitingLeast)) && all <= most_waiting();
+}
+
 bool close_delayed(Slab* slab, size_t bytes) {
-  if (kHardened && !options.zero && options.purge_ms != 0 &&
-      waiting_bytes() + bytes <= min_of(kWaitingBytes, most_waiting()) &&
+  if (kHardened && !options.zero && options.purge_ms != 0 && may_wait(bytes) &&
       os::protect(slab->start, bytes)) {
     g_waiting_bytes.fetch_add(bytes, std::memory_order_relaxed);
     slab->used_ms = static_cast<uint32_t>(os::now_ms());
@@ -131,13 +138,15 @@ bool is_to_wait(const Slab* slab, size_t bytes) {
 
 // A block that is free. False: it is to be given back at once.
 bool delay(Slab* slab, size_t bytes) {
-  if (!is_to_wait(slab, bytes) || !close_delayed(slab, bytes)) return false;
-  g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  if (!is_to_wait(slab, bytes)) return false;
   const auto first = static_cast<unsigned>(hardened::draw() % kDelayed);
   for (unsigned i = 1; i < kDelayed; ++i) {
-    if (g_delayed_bytes.load(std::memory_order_relaxed) <= kDelayedBytes) break;
+    const size_t all = g_delayed_bytes.load(std::memory_order_relaxed) + bytes;
+    if (all <= kDelayedBytes && may_wait(bytes)) break;
     replace_delayed((first + i) % kDelayed, nullptr);
   }
+  if (!close_delayed(slab, bytes)) return false;
+  g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
   replace_delayed(first, slab);
   return true;
 }

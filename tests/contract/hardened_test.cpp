@@ -265,7 +265,7 @@ TEST(Hardened, TheNextSlabFindsThePagesOfTheLast) {
 TEST(Hardened, TheNextLargeBlockFindsThePagesOfTheLast) {
   constexpr int kRounds = 300;
   rusage before, after;
-  for (size_t size : {80 * kKiB, 200 * kKiB, 450 * kKiB}) {  // 32 of which may wait so
+  for (size_t size : {80 * kKiB, 200 * kKiB, 450 * kKiB, 3 * kMiB}) {
     getrusage(RUSAGE_SELF, &before);
     for (int i = 0; i < kRounds; ++i) {
       auto* block = static_cast<char*>(malloc(size));
@@ -276,6 +276,30 @@ TEST(Hardened, TheNextLargeBlockFindsThePagesOfTheLast) {
     const long pages = kRounds * static_cast<long>(size / 4096);
     EXPECT_LT(after.ru_minflt - before.ru_minflt, pages / 3) << size;
   }
+}
+
+// What waits with its pages is one block, or an eighth of what the process holds, or a MiB.
+TEST(Hardened, LargeBlocksThatWaitTakeLittle) {
+  auto grown_by = [](size_t size, size_t live) {
+    constexpr int kRounds = 200;
+    auto* lives = static_cast<char*>(malloc(live));
+    memset(lives, 1, live);
+    malloc_trim(0);
+    const size_t before = resident_bytes();
+    size_t most = 0;
+    for (int i = 0; i < kRounds; ++i) {
+      auto* block = static_cast<char*>(malloc(size));
+      memset(block, 1, size);
+      free(block);
+      most = std::max(most, resident_bytes() - before);
+    }
+    free(lives);
+    return most;
+  };
+  // Besides, the one that is live, and room between those that wait.
+  EXPECT_LT(grown_by(150 * kKiB, 1 * kMiB), 3 * kMiB);
+  EXPECT_LT(grown_by(3 * kMiB, 1 * kMiB), 11 * kMiB);
+  EXPECT_GT(grown_by(300 * kKiB, 64 * kMiB), 5 * kMiB);
 }
 
 // And one that grows in place, by page and page.
