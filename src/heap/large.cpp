@@ -61,10 +61,12 @@ constinit std::atomic<Slab*> g_delayed[kDelayed] = {};
 constinit std::atomic<size_t> g_delayed_bytes{0};
 constinit std::atomic<size_t> g_delay_from{kDelayedLeast};
 // Hardened, some keep their pages, which the next block finds resident: to fault one in takes ten
-// times what it takes to close it and open it again. One, or so much of what the process holds:
+// times what it takes to close it and open it again. A few, or so much of what the process holds:
 // with more, what a program has next is in no cache (mstress took a tenth longer).
+constexpr unsigned kWaitingFew = 4;
 constexpr size_t kWaitingShare = 8, kWaitingLeast = 1 * MiB, kWaitingMost = 16 * MiB;
 constinit std::atomic<size_t> g_waiting_bytes{0};
+constinit std::atomic<unsigned> g_waiting{0};
 
 // One that a purge has in hand stays in its place, with this mark, where a forked child finds it.
 Slab* in_hand(Slab* slab) { return reinterpret_cast<Slab*>(address(slab) | 1); }
@@ -75,16 +77,17 @@ size_t whole_bytes(const Slab* slab, size_t bytes) {
   return kHardened && slab->slots != 0 ? slab->slots * kSlotBytes : bytes;
 }
 
-// Hardened: whether so many bytes more may wait with their pages.
-bool may_wait(size_t bytes) {
-  const size_t waiting = waiting_bytes(), all = waiting + bytes;
+// Hardened: whether a block may wait with its pages beside those that do.
+bool has_room(size_t bytes) {
   const size_t share = min_of(meta::process.held() / kWaitingShare, kWaitingMost);
-  return (waiting == 0 || all <= max_of(share, kWaitingLeast)) && all <= most_waiting();
+  const bool is_of_few = g_waiting.load(std::memory_order_relaxed) < kWaitingFew;
+  return waiting_bytes() + bytes <= (is_of_few ? kWaitingMost : max_of(share, kWaitingLeast));
 }
 
 bool close_delayed(Slab* slab, size_t bytes) {
-  if (kHardened && !options.zero && options.purge_ms != 0 && may_wait(bytes) &&
-      os::protect(slab->start, bytes)) {
+  if (kHardened && !options.zero && options.purge_ms != 0 && has_room(bytes) &&
+      waiting_bytes() + bytes <= most_waiting() && os::protect(slab->start, bytes)) {
+    g_waiting.fetch_add(1, std::memory_order_relaxed);
     g_waiting_bytes.fetch_add(bytes, std::memory_order_relaxed);
     slab->used_ms = static_cast<uint32_t>(os::now_ms());
     slab->waits.store(true, std::memory_order_relaxed);
@@ -96,6 +99,7 @@ bool close_delayed(Slab* slab, size_t bytes) {
 void end_waiting(Slab* slab, size_t bytes) {
   slab->waits.store(false, std::memory_order_relaxed);
   slab->used_ms = 0;
+  g_waiting.fetch_sub(1, std::memory_order_relaxed);
   g_waiting_bytes.fetch_sub(bytes, std::memory_order_relaxed);
 }
 
@@ -136,17 +140,29 @@ bool is_to_wait(const Slab* slab, size_t bytes) {
   return true;
 }
 
+// Hardened: the block at this place has its pages.
+bool waits_at(unsigned i) {
+  const Slab* slab = g_delayed[i].load(std::memory_order_acquire);
+  return slab != nullptr && !is_in_hand(slab) && slab->waits.load(std::memory_order_relaxed);
+}
+
 // A block that is free. False: it is to be given back at once.
 bool delay(Slab* slab, size_t bytes) {
   if (!is_to_wait(slab, bytes)) return false;
-  const auto first = static_cast<unsigned>(hardened::draw() % kDelayed);
-  for (unsigned i = 1; i < kDelayed; ++i) {
-    const size_t all = g_delayed_bytes.load(std::memory_order_relaxed) + bytes;
-    if (all <= kDelayedBytes && may_wait(bytes)) break;
-    replace_delayed((first + i) % kDelayed, nullptr);
-  }
-  if (!close_delayed(slab, bytes)) return false;
   g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  // Who is in its place leaves, and others if there is no room for it beside them.
+  const auto first = static_cast<unsigned>(hardened::draw() % kDelayed);
+  replace_delayed(first, nullptr);
+  for (unsigned i = 1; i < kDelayed; ++i) {
+    const unsigned place = (first + i) % kDelayed;
+    const bool is_full = g_delayed_bytes.load(std::memory_order_relaxed) > kDelayedBytes;
+    if (!is_full && has_room(bytes)) break;
+    if (is_full || waits_at(place)) replace_delayed(place, nullptr);
+  }
+  if (!close_delayed(slab, bytes)) {
+    g_delayed_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+    return false;
+  }
   replace_delayed(first, slab);
   return true;
 }
@@ -250,6 +266,7 @@ size_t purge_waiting(uint64_t now, bool all) {
 
 void recount_waiting() {
   if constexpr (!kHardened) return;
+  unsigned count = 0;
   size_t waiting = 0, delayed = 0;
   for (auto& place : g_delayed) {
     Slab* slab = place.load(std::memory_order_relaxed);
@@ -260,8 +277,11 @@ void recount_waiting() {
     }
     const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
     delayed += bytes;
-    if (slab->waits.load(std::memory_order_relaxed)) waiting += bytes;
+    if (!slab->waits.load(std::memory_order_relaxed)) continue;
+    ++count;
+    waiting += bytes;
   }
+  g_waiting.store(count, std::memory_order_relaxed);
   g_waiting_bytes.store(waiting, std::memory_order_relaxed);
   g_delayed_bytes.store(delayed, std::memory_order_relaxed);
 }
