@@ -1,7 +1,9 @@
-"""Runs a real program with and without Tally preloaded: program_test.py NAME LIBRARY.
+"""Runs a real program with Tally preloaded, and without: program_test.py NAME LIBRARY [plain | TALLY_X=Y...].
 
-The results must be the same, and each program's report must show that Tally was its malloc."""
+The results must be the same, and each program's report must show that Tally was its malloc. What `plain` writes to the file
+that TALLY_TEST_PLAIN names is the result without, for all who are given that file; else it is made each time."""
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -10,24 +12,39 @@ import time
 
 from programs import HERE, LIBRARY, Tally, main, need, plain_environment, run
 
+PLAIN = os.environ.get("TALLY_TEST_PLAIN")
 
-def same_with_and_without(folder, command, allocations, input=None, **env):
-    """Runs a command both ways in a folder each; what it writes must be equal."""
-    outputs = []
+
+def same_with_and_without(folder, work, allocations, processes=1):
+    """work(environment, folder) both ways, in a folder each; what it returns must be equal."""
+    def result(name, environment):
+        os.mkdir(os.path.join(folder, name))
+        return work(environment, os.path.join(folder, name))
+
+    if PLAIN and "plain" not in sys.argv:
+        with open(PLAIN, "rb") as file:
+            plain = pickle.load(file)
+    else:
+        plain = result("plain", plain_environment())
+        assert plain and (not isinstance(plain, tuple) or plain[0]), "no output"
+    if "plain" in sys.argv:
+        with open(PLAIN, "wb") as file:
+            pickle.dump(plain, file)
+        sys.exit()
     tally = Tally(folder)
-    for name, environment in [("plain", plain_environment(**env)), ("tally", tally.environment(**env))]:
-        cwd = os.path.join(folder, name)
-        os.mkdir(cwd)
-        outputs.append(run(command, environment, cwd, input))
-    assert outputs[0][0], "no output"
-    assert outputs[0] == outputs[1], f"output differs: {outputs[0]} and {outputs[1]}"
-    tally.expect_live(allocations)
+    with_tally = result("tally", tally.environment())
+    assert plain == with_tally, f"results differ: {plain} and {with_tally}"[:10000]
+    tally.expect_live(allocations, processes)
     return tally
+
+
+def same_output(folder, command, allocations, input=None, **env):
+    return same_with_and_without(folder, lambda environment, cwd: run(command, environment | env, cwd, input), allocations)
 
 
 def python(folder):
     script = os.path.join(HERE, "objects.py")
-    tally = same_with_and_without(folder, [sys.executable, script], 500_000, PYTHONMALLOC="malloc", PYTHONHASHSEED="1")
+    tally = same_output(folder, [sys.executable, script], 500_000, PYTHONMALLOC="malloc", PYTHONHASHSEED="1")
     assert len(tally.reports()) >= 1
     # The pool of processes ends by os._exit, without a report; threads are of the process that reports.
 
@@ -49,7 +66,7 @@ VACUUM;
 PRAGMA integrity_check;
 SELECT count(*), sum(length(name)) FROM t;
 """
-    same_with_and_without(folder, [need("sqlite3"), "test.db"], 50_000, input=sql)
+    same_output(folder, [need("sqlite3"), "test.db"], 50_000, input=sql)
 
 
 def perl(folder):
@@ -66,7 +83,7 @@ my $sum = 0; $sum += @{$_->{list}} for @deep; print "$sum\n";
 for (1..20) { my $pid = fork(); if (!$pid) { my @x = map { "x" x $_ } 1..500; exit(0) } waitpid($pid, 0); $sum += $? }
 print "$sum ", `echo from a shell`;
 """
-    same_with_and_without(folder, [need("perl"), "-e", script], 300_000)
+    same_output(folder, [need("perl"), "-e", script], 300_000)
 
 
 def node(folder):
@@ -90,7 +107,7 @@ if (isMainThread) {
     path = os.path.join(folder, "test.js")
     with open(path, "w") as file:
         file.write(script)
-    same_with_and_without(folder, [need("node"), path], 10_000)
+    same_output(folder, [need("node"), path], 10_000)
 
 
 def bash(folder):
@@ -111,7 +128,7 @@ wait
 printf '%s\n' {1..20000} | sort -rn | head -n 3
 """
     bash_path, _ = need("bash", "sed")
-    tally = same_with_and_without(folder, [bash_path, "-c", script], 5_000)
+    tally = same_output(folder, [bash_path, "-c", script], 5_000)
     assert len(tally.reports()) >= 300, f"{len(tally.reports())} reports from some 700 processes"
 
 
@@ -121,13 +138,11 @@ def git(folder):
     for who in ["AUTHOR", "COMMITTER"]:
         identity.update({f"GIT_{who}_NAME": "T", f"GIT_{who}_EMAIL": "t@example.invalid",
                          f"GIT_{who}_DATE": "2001-01-01T00:00:00Z"})
-    tally = Tally(folder)
-    results = []
-    for name, environment in [("plain", plain_environment), ("tally", tally.environment)]:
-        home = os.path.join(folder, name)
+
+    def work(environment, home):
         origin, clone = os.path.join(home, "origin"), os.path.join(home, "clone")
         os.makedirs(origin)
-        env = environment(HOME=home, GIT_CONFIG_NOSYSTEM="1", **identity)
+        env = environment | identity | {"HOME": home, "GIT_CONFIG_NOSYSTEM": "1"}
 
         def git(*arguments, cwd=origin):
             return run([program, "-c", "init.defaultBranch=main", "-c", "gc.auto=0", *arguments], env, cwd)[0]
@@ -153,10 +168,10 @@ def git(folder):
         assert len(log) > 1_000_000, len(log)
         git("gc", "-q", "--aggressive", "--prune=now", cwd=clone)
         git("fsck", "--strict", cwd=clone)
-        results.append((git("rev-parse", "HEAD", cwd=clone), log, git("blame", "dir1/file1.txt", cwd=clone),
-                        git("grep", "-c", "line 7", cwd=clone), git("diff", "HEAD~100", cwd=clone)))
-    assert results[0] == results[1], "results differ"
-    tally.expect_live(10_000, processes=20)
+        return (git("rev-parse", "HEAD", cwd=clone), log, git("blame", "dir1/file1.txt", cwd=clone),
+                git("grep", "-c", "line 7", cwd=clone), git("diff", "HEAD~100", cwd=clone))
+
+    same_with_and_without(folder, work, 10_000, processes=20)
 
 
 def gxx(folder):
@@ -186,19 +201,17 @@ int main(int argc, char** argv) {
   std::cout << matches(argv[0]) << calls[3](static_cast<int>(random()));
 }
 """)
-    tally = Tally(folder)
-    objects = []
-    for name, env in [("plain", plain_environment()), ("tally", tally.environment())]:
-        out = os.path.join(folder, name)
-        os.mkdir(out)
-        run([compiler, "-std=c++17", "-O1", "-g", "-c", source, "-o", "heavy.o"], env, out)
+
+    def work(environment, out):
+        run([compiler, "-std=c++17", "-O1", "-g", "-c", source, "-o", "heavy.o"], environment, out)
         # Debug information holds the working folder; the code and data do not.
         run(["objcopy", "--strip-debug", "heavy.o"], plain_environment(), out)
         with open(os.path.join(out, "heavy.o"), "rb") as file:
-            objects.append(file.read())
-    assert len(objects[0]) > 10_000
-    assert objects[0] == objects[1], "the object files differ"
-    tally.expect_live(200_000, processes=3)  # g++, cc1plus, as
+            code = file.read()
+        assert len(code) > 10_000
+        return code
+
+    same_with_and_without(folder, work, 200_000, processes=3)  # g++, cc1plus, as
 
 
 def unused_port():
