@@ -350,6 +350,7 @@ test("live: processes to choose, pause, an end, and a server that is gone", asyn
   await page.clock.runFor(3500);
   await page.waitForFunction((before) => Number(document.documentElement.dataset.shown) > before, count);
   await page.click("#pause");
+  await new Promise((done) => setTimeout(done, 300));  // what was asked before is on its way
   const paused = asked.length;
   await page.clock.runFor(10000);
   assert.equal(asked.length, paused);
