@@ -149,20 +149,19 @@ bool waits_at(unsigned i) {
 // A block that is free. False: it is to be given back at once.
 bool delay(Slab* slab, size_t bytes) {
   if (!is_to_wait(slab, bytes)) return false;
-  g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
-  // Who is in its place leaves, and others if there is no room for it beside them.
+  // Who is in its place leaves, and others if there is no room for it beside them. (All before the
+  // block is counted: one that is and has no place would be missed by a child that is forked then.)
   const auto first = static_cast<unsigned>(hardened::draw() % kDelayed);
   replace_delayed(first, nullptr);
   for (unsigned i = 1; i < kDelayed; ++i) {
     const unsigned place = (first + i) % kDelayed;
-    const bool is_full = g_delayed_bytes.load(std::memory_order_relaxed) > kDelayedBytes;
+    const size_t others = g_delayed_bytes.load(std::memory_order_relaxed);
+    const bool is_full = others + bytes > kDelayedBytes;
     if (!is_full && has_room(bytes)) break;
     if (is_full || waits_at(place)) replace_delayed(place, nullptr);
   }
-  if (!close_delayed(slab, bytes)) {
-    g_delayed_bytes.fetch_sub(bytes, std::memory_order_relaxed);
-    return false;
-  }
+  if (!close_delayed(slab, bytes)) return false;
+  g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
   replace_delayed(first, slab);
   return true;
 }

@@ -27,7 +27,7 @@ class Dev(unittest.TestCase):
         for name in "cmake ctest npm clang-format tools/check-layers tools/tidy".split():
             self.play(name, "")
         self.play("dpkg-query", f'for package in "$@"; do :; done\n[ ! -e {self.root}/installed/"$package" ] || echo installed')
-        self.play("apt-get", f'[ "$1" = update ] && exit\nshift 3\ncd {self.root}/installed && touch "$@"')
+        self.play("apt-get", f'case $1 in update | --version) exit ;; esac\nshift 3\ncd {self.root}/installed && touch "$@"')
 
     def play(self, name, script):
         path = f"{self.root}/{name if '/' in name else 'bin/' + name}"
@@ -43,6 +43,13 @@ class Dev(unittest.TestCase):
                                       env={"PATH": f"{self.root}/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/"}).wait()
             output.seek(0)
             return status, output.read()
+
+    def nobody(self):
+        """Before a command, has it run by somebody else than root."""
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+        if subprocess.run([*nobody, "test", "-r", f"{self.root}/tools/dev"], stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("nobody else can be played here")
+        return nobody
 
     def calls(self, name):
         with open(f"{self.root}/calls") as file:
@@ -83,7 +90,7 @@ class Dev(unittest.TestCase):
     @unittest.skipUnless(os.geteuid() == 0, "only root installs without sudo")
     def test_where_lint_fails_what_is_being_installed_is_waited_for(self):
         self.install(AT_FIRST)
-        self.play("apt-get", f'[ "$1" = update ] && exit\nsleep 1; touch {self.root}/waited')
+        self.play("apt-get", f'case $1 in update | --version) exit ;; esac\nsleep 1; touch {self.root}/waited')
         self.play("clang-format", "exit 1")
         status, output = self.run_it()
         self.assertEqual(status, 1, output)
@@ -91,12 +98,26 @@ class Dev(unittest.TestCase):
         self.assertIn("tools/dev: not formatted; clang-format -i FILE... does it\n"
                       "tools/dev: waiting for apt-get and npm to end\n", output)
 
+    def test_sudo_is_asked_before_anything_runs(self):
+        nobody = self.nobody()
+        self.install(AT_FIRST)
+        for what, expected in ('[ "$1" != -v ] || exit 1\nexec "$@"', 0), ("exit 1", 1):  # a password is for -v alone
+            with self.subTest(what):
+                self.play("sudo", what)
+                status, output = self.run_it(*nobody)
+                self.assertEqual(status, expected, output)
+                self.assertEqual("== lint" in output, expected == 0)
+                self.assertEqual("tools/dev: sudo does not let apt-get install them\n" in output, expected == 1)
+                for name in ("chromium", "libbenchmark-dev"):
+                    path = f"{self.root}/installed/{name}"
+                    self.assertEqual(os.path.exists(path), expected == 0)
+                    if expected == 0:
+                        os.remove(path)
+
     @unittest.skipIf(shutil.which("sudo", path="/usr/bin:/bin"), "sudo is here")
     def test_who_may_not_install_is_told_before_anything_runs(self):
         self.install(AT_FIRST)
-        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
-        if subprocess.run([*nobody, "test", "-r", f"{self.root}/tools/dev"], stderr=subprocess.DEVNULL).returncode != 0:
-            self.skipTest("nobody else can be played here")
+        nobody = self.nobody()
         status, output = self.run_it(*nobody)
         self.assertEqual(status, 1, output)
         self.assertIn("tools/dev: these packages are missing, and neither root nor sudo is here to install them: "

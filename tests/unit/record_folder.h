@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/config.h"
 #include "base/text.h"
 #include "record/layout.h"
 
@@ -66,7 +67,9 @@ class ReadRecord {
     is_dead_ = flock(fd, LOCK_SH | LOCK_NB) == 0;
     close(fd);
   }
-  ~ReadRecord() { spares().push_back(std::move(data_)); }
+  ~ReadRecord() {
+    if constexpr (core::kThreadSanitizer) spares().push_back(std::move(data_));
+  }
   ReadRecord(const ReadRecord&) = delete;
   ReadRecord& operator=(const ReadRecord&) = delete;
   bool is_whole() const { return length_ == static_cast<ssize_t>(record::kFileBytes); }
@@ -112,8 +115,8 @@ class ReadRecord {
   }
 
  private:
-  // Their memory is used again: under ThreadSanitizer to have it mapped and unmapped, beside other
-  // threads, takes most of what a read does. One thread reads.
+  // Under ThreadSanitizer their memory is used again: to have it mapped and unmapped, beside other
+  // threads, takes most of what a read does there. One thread reads.
   static std::vector<std::vector<char>>& spares() {
     static std::vector<std::vector<char>> spares;
     return spares;
