@@ -66,7 +66,6 @@ constinit std::atomic<size_t> g_delay_from{kDelayedLeast};
 constexpr unsigned kWaitingFew = 4;
 constexpr size_t kWaitingShare = 8, kWaitingLeast = 1 * MiB, kWaitingMost = 16 * MiB;
 constinit std::atomic<size_t> g_waiting_bytes{0};
-constinit std::atomic<unsigned> g_waiting{0};
 
 // One that a purge has in hand stays in its place, with this mark, where a forked child finds it.
 Slab* in_hand(Slab* slab) { return reinterpret_cast<Slab*>(address(slab) | 1); }
@@ -77,17 +76,23 @@ size_t whole_bytes(const Slab* slab, size_t bytes) {
   return kHardened && slab->slots != 0 ? slab->slots * kSlotBytes : bytes;
 }
 
+// Hardened: the block at this place has its pages.
+bool waits_at(unsigned i) {
+  const Slab* slab = g_delayed[i].load(std::memory_order_acquire);
+  return slab != nullptr && !is_in_hand(slab) && slab->waits.load(std::memory_order_relaxed);
+}
 // Hardened: whether a block may wait with its pages beside those that do.
 bool has_room(size_t bytes) {
+  unsigned others = 0;
+  for (unsigned i = 0; i < kDelayed; ++i) others += waits_at(i) ? 1 : 0;
   const size_t share = min_of(meta::process.held() / kWaitingShare, kWaitingMost);
-  const bool is_of_few = g_waiting.load(std::memory_order_relaxed) < kWaitingFew;
-  return waiting_bytes() + bytes <= (is_of_few ? kWaitingMost : max_of(share, kWaitingLeast));
+  const size_t most = others < kWaitingFew ? kWaitingMost : max_of(share, kWaitingLeast);
+  return waiting_bytes() + bytes <= most;
 }
 
 bool close_delayed(Slab* slab, size_t bytes) {
   if (kHardened && !options.zero && options.purge_ms != 0 && has_room(bytes) &&
       waiting_bytes() + bytes <= most_waiting() && os::protect(slab->start, bytes)) {
-    g_waiting.fetch_add(1, std::memory_order_relaxed);
     g_waiting_bytes.fetch_add(bytes, std::memory_order_relaxed);
     slab->used_ms = static_cast<uint32_t>(os::now_ms());
     slab->waits.store(true, std::memory_order_relaxed);
@@ -99,7 +104,6 @@ bool close_delayed(Slab* slab, size_t bytes) {
 void end_waiting(Slab* slab, size_t bytes) {
   slab->waits.store(false, std::memory_order_relaxed);
   slab->used_ms = 0;
-  g_waiting.fetch_sub(1, std::memory_order_relaxed);
   g_waiting_bytes.fetch_sub(bytes, std::memory_order_relaxed);
 }
 
@@ -138,12 +142,6 @@ bool is_to_wait(const Slab* slab, size_t bytes) {
   if (!from->by_pages()) return false;
   g_delay_from.store(2 * bytes, std::memory_order_relaxed);
   return true;
-}
-
-// Hardened: the block at this place has its pages.
-bool waits_at(unsigned i) {
-  const Slab* slab = g_delayed[i].load(std::memory_order_acquire);
-  return slab != nullptr && !is_in_hand(slab) && slab->waits.load(std::memory_order_relaxed);
 }
 
 // A block that is free. False: it is to be given back at once.
@@ -265,7 +263,6 @@ size_t purge_waiting(uint64_t now, bool all) {
 
 void recount_waiting() {
   if constexpr (!kHardened) return;
-  unsigned count = 0;
   size_t waiting = 0, delayed = 0;
   for (auto& place : g_delayed) {
     Slab* slab = place.load(std::memory_order_relaxed);
@@ -276,11 +273,8 @@ void recount_waiting() {
     }
     const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
     delayed += bytes;
-    if (!slab->waits.load(std::memory_order_relaxed)) continue;
-    ++count;
-    waiting += bytes;
+    if (slab->waits.load(std::memory_order_relaxed)) waiting += bytes;
   }
-  g_waiting.store(count, std::memory_order_relaxed);
   g_waiting_bytes.store(waiting, std::memory_order_relaxed);
   g_delayed_bytes.store(delayed, std::memory_order_relaxed);
 }
