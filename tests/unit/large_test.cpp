@@ -190,6 +190,18 @@ TEST_F(LargeTest, AFailureFirstGivesBackWhatIsKept) {
   expect_counts(0, 0);
 }
 
+// Who asks how much there may be at most, as some programs do, step by step, is told at once.
+TEST_F(LargeTest, NothingIsGivenBackForWhatCanNeverBe) {
+  tally_free(allocate(8 * MiB));  // kept
+  fake_os::Failing count(fake_os::kPurge | fake_os::kUnmap, UINT64_MAX);
+  for (unsigned bits = 48; bits < 63; ++bits) {
+    EXPECT_EQ(tally_malloc(tag_->id, size_t{1} << bits), nullptr);
+    EXPECT_EQ(errno, ENOMEM);
+    EXPECT_EQ(tally_aligned_alloc(tag_->id, 4096, size_t{1} << bits), nullptr);
+  }
+  EXPECT_EQ(fake_os::calls(), 0);
+}
+
 TEST_F(LargeTest, ShrinkingNeverFails) {
   void* small = tally_malloc(tag_->id, 4000);
   void* large = tally_malloc(tag_->id, 40 * MiB);
