@@ -79,18 +79,24 @@ class Model {
   std::vector<TagState>& tags() { return tags_; }
   TagState& tag(size_t index) { return tags_[index]; }
 
-  // Its index. One that was made by a rule, such as a thread's, is new to the model: what it holds
-  // by now is told by Tally, but for a block of `bytes` that the model is about to add.
+  // Its index. One that was made by a rule, such as a thread's, is new to the model, and one that was retired may have had
+  // nothing but the block that is resized: what it holds by now is told by Tally, but for a block of `bytes` that the model
+  // is about to add.
   size_t index_of(tally_tag id, size_t bytes) {
     // A retired tag's id may be another's by now, unless it still holds something.
     for (size_t i = 0; i < tags_.size(); ++i) {
       if (tags_[i].id == id && (tags_[i].is_live || tags_[i].has_content())) return i;
     }
     const tally_stats_t now = stats(id);
-    tags_.push_back({.path = now.name, .id = id, .is_live = true});
-    tags_.back().base_bytes = now.own.live_bytes - bytes;
-    tags_.back().base_blocks = now.own.live_blocks - (bytes == 0 ? 0 : 1);
-    return tags_.size() - 1;
+    size_t index = 0;
+    while (index < tags_.size() && tags_[index].path != now.name) ++index;
+    if (index == tags_.size()) tags_.push_back({.path = now.name});
+    TagState& tag = tags_[index];
+    tag.id = id;
+    tag.is_live = now.retired == 0;
+    tag.base_bytes = now.own.live_bytes - bytes;
+    tag.base_blocks = now.own.live_blocks - (bytes == 0 ? 0 : 1);
+    return index;
   }
 
   static tally_stats_t stats(tally_tag id) {
