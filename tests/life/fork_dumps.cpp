@@ -15,7 +15,7 @@
 
 namespace {
 
-constexpr int kForks = 250;
+constexpr int kForks = 400;
 std::atomic<bool> stop{false};
 
 // Of all kinds: small, large, and mappings of their own.
@@ -44,7 +44,7 @@ int main() {
   std::thread dumper([&] {
     while (!stop) {
       pthread_kill(forker, SIGUSR2);
-      usleep(300);
+      usleep(1000);
     }
   });
   for (int i = 0; i < kForks; i++) {
