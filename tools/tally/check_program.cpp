@@ -51,14 +51,14 @@ constexpr Known kRuntimes[] = {
 };
 
 // What the symbols of a program tell.
-struct Symbols {
+struct AllocatorSymbols {
   std::string_view malloc;  // "exported", "inside", or empty: it has none
   bool has_tally = false, has_dlopen = false;
   std::set<std::string_view> sanitizers, mallocs;
 };
 
-Symbols look_at_symbols(const ElfFile& file) {
-  Symbols found;
+AllocatorSymbols look_at_symbols(const ElfFile& file) {
+  AllocatorSymbols found;
   file.each_symbol([&](const ElfFile::Symbol& symbol) {
     const std::string_view name = symbol.name.substr(0, symbol.name.find('@'));
     for (const Known& known : kSanitizers) {
@@ -79,7 +79,7 @@ Symbols look_at_symbols(const ElfFile& file) {
   return found;
 }
 
-void check_malloc(Findings& findings, const Symbols& symbols) {
+void check_malloc(Findings& findings, const AllocatorSymbols& symbols) {
   if (symbols.has_tally) {
     findings.ok("malloc", "Tally is linked into it: it needs no preload, TALLY_* variables alone");
   } else if (symbols.malloc == "exported") {
@@ -151,7 +151,7 @@ void check_file(Findings& findings, const std::string& path) {
     findings.note("program", path + " is no ELF file", "what would run it cannot be told");
     return;
   }
-  const Symbols symbols = look_at_symbols(*file);
+  const AllocatorSymbols symbols = look_at_symbols(*file);
   if (why_not.empty()) {
     check_linker(findings, *file);
     check_malloc(findings, symbols);

@@ -87,7 +87,7 @@ exit status: that of PROGRAM, or death by the signal that PROGRAM died by; or
   127  PROGRAM was not found
 )";
 
-struct Arguments {
+struct Invocation {
   std::string tag_by, record, backend, library, report, json;
   std::optional<std::string> sample;
   std::vector<std::string> limits, options;
@@ -99,7 +99,7 @@ struct Arguments {
   throw Failure(kUsage, message + "; tally run --help shows how it is used");
 }
 
-void declare(CLI::App& app, Arguments& arguments) {
+void declare(CLI::App& app, Invocation& arguments) {
   app.set_help_flag();   // prints one of its own
   app.prefix_command();  // all from PROGRAM on is its own
   app.add_flag("--help,-h", arguments.help);
@@ -122,8 +122,8 @@ void declare(CLI::App& app, Arguments& arguments) {
   app.add_flag("--hardened", arguments.hardened)->excludes(library);
 }
 
-Arguments read_arguments(int argc, char** argv) {
-  Arguments arguments;
+Invocation read_arguments(int argc, char** argv) {
+  Invocation arguments;
   CLI::App app;
   declare(app, arguments);
   try {
@@ -223,7 +223,7 @@ std::string set_backend(const std::string& asked) {
   return needs_library ? find_backend_library(*backend, linker_search_path()) : "";
 }
 
-void set_report(const Arguments& arguments) {
+void set_report(const Invocation& arguments) {
   const std::string& file = arguments.json.empty() ? arguments.report : arguments.json;
   if (!arguments.json.empty() && !file.ends_with(".json")) {
     fail_usage("--json " + file + ": expected a name that ends in .json");
@@ -264,7 +264,7 @@ void set_record(const std::string& wanted) {
 }
 
 // True if the record was to be kept anyway.
-bool set_sample(const Arguments& arguments) {
+bool set_sample(const Invocation& arguments) {
   // As for limits: the library would only remark on it, and run without.
   auto check = [](const std::string& what, const std::string& size) {
     constexpr uint64_t kMost = uint64_t{1} << 40;
@@ -286,7 +286,7 @@ bool set_sample(const Arguments& arguments) {
   return record == "keep";
 }
 
-void set_preload(const Arguments& arguments, const std::string& program) {
+void set_preload(const Invocation& arguments, const std::string& program) {
   std::string preload;
   if (!has_tally_inside(program)) {
     preload = arguments.library.empty() ? variable("TALLY_LIBRARY") : arguments.library;
@@ -304,7 +304,7 @@ void set_preload(const Arguments& arguments, const std::string& program) {
   if (!preload.empty()) setenv("LD_PRELOAD", preload.c_str(), 1);
 }
 
-void tell_end(const Ending& ending, const Arguments& arguments, bool is_kept) {
+void tell_end(const Ending& ending, const Invocation& arguments, bool is_kept) {
   if (WIFSIGNALED(ending.status)) {
     if (!arguments.quiet) print_post_mortem(ending, stderr);
     if (arguments.leaks) print_leaks(ending, true, stderr);
@@ -322,7 +322,7 @@ void tell_end(const Ending& ending, const Arguments& arguments, bool is_kept) {
 }  // namespace
 
 int run(int argc, char** argv) {
-  const Arguments arguments = read_arguments(argc, argv);
+  const Invocation arguments = read_arguments(argc, argv);
   if (arguments.help) {
     fputs(kRunHelp, stdout);
     return 0;
