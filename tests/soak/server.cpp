@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "blocks.hpp"
+#include "classes.h"
 
 namespace {
 
@@ -78,7 +79,8 @@ class Tenant {
     if (how == 0) {
       p = tally_malloc(tag(), size);
     } else if (how == 1) {
-      p = tally_aligned_alloc(tag(), size_t{16} << random.below(6), size);
+      const size_t alignment = size_t{16} << random.below(6);
+      p = tally_aligned_alloc(tag(), alignment, in_its_class(size, alignment));
     } else {
       const tally::TagScope scope(tag_);
       p = how < 4 ? malloc(size) : calloc(1, size);
@@ -139,8 +141,14 @@ class Tenant {
   static void count_pressure(tally_tag /*tag*/, int /*level*/, void* /*arg*/) {
     g_pressed.fetch_add(1, std::memory_order_relaxed);
   }
+  // Hardened, what a block counts is told by its size alone, without its alignment; that long, it
+  // has the class that it would have without.
+  static size_t in_its_class(size_t size, size_t alignment) {
+    const size_t step = 8 * alignment;
+    return tally_is_hardened() ? (size + 8 + step - 1) / step * step - 8 : size;
+  }
   void note(void* p, bool taken) {
-    const uint64_t bytes = tally_usable_size(p);
+    const uint64_t bytes = counted_bytes(p);
     CHECK(tally_tag_of(p) == tag());
     live_bytes_ += taken ? bytes : -bytes;
     live_blocks_ += taken ? 1 : uint64_t(-1);

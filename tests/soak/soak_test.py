@@ -3,6 +3,7 @@
     --seconds N     how long at least (10)
     --slack N       how much a series may grow in its second half, in hundredths of its mean (2)
     --report FILE   the series, a line a sample, for plots; and the parts of the ledger, which tell what grew
+    --hardened      LIBRARY is libtally-hardened.so
     --expect-leak   the server leaks, and that this is found is what is tested
 
 The server audits its own books, to the byte, several times a second. Here its memory, Tally's metadata, descriptors,
@@ -51,6 +52,9 @@ class Watched:
         env = {name: value for name, value in os.environ.items() if not name.startswith("TALLY") and name != "LD_PRELOAD"}
         env.update(TALLY_RECORD="1", TALLY_RECORD_MS="200", TALLY_SAMPLE="32K", TALLY_GUARD="1/20", TALLY_LIMIT="2G",
                    TALLY_LOG="/dev/null")
+        if arguments.hardened:
+            env["TEST_HARDENED"] = "1"
+            del env["TALLY_GUARD"]  # a guarded block is of no class, which the server could not tell there
         if arguments.library:
             env["LD_PRELOAD"] = os.path.abspath(arguments.library)
         self.process = subprocess.Popen([arguments.server, *server_arguments], env=env, stdin=subprocess.PIPE,
@@ -140,6 +144,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--slack", type=float, default=2)
     parser.add_argument("--report")
+    parser.add_argument("--hardened", action="store_true")
     parser.add_argument("--expect-leak", action="store_true")
     arguments = parser.parse_args()
     watched = Watched(arguments, ["--leak", str(16 << 20)] if arguments.expect_leak else [])
