@@ -88,15 +88,13 @@ class Model {
       if (tags_[i].id == id && (tags_[i].is_live || tags_[i].has_content())) return i;
     }
     const tally_stats_t now = stats(id);
-    size_t index = 0;
-    while (index < tags_.size() && tags_[index].path != now.name) ++index;
-    if (index == tags_.size()) tags_.push_back({.path = now.name});
-    TagState& tag = tags_[index];
-    tag.id = id;
-    tag.is_live = now.retired == 0;
-    tag.base_bytes = now.own.live_bytes - bytes;
-    tag.base_blocks = now.own.live_blocks - (bytes == 0 ? 0 : 1);
-    return index;
+    for (size_t i = 0; i < tags_.size(); ++i) {
+      if (tags_[i].id == id && tags_[i].path == now.name) return i;
+    }
+    tags_.push_back({.path = now.name, .id = id, .is_live = true});
+    tags_.back().base_bytes = now.own.live_bytes - bytes;
+    tags_.back().base_blocks = now.own.live_blocks - (bytes == 0 ? 0 : 1);
+    return tags_.size() - 1;
   }
 
   static tally_stats_t stats(tally_tag id) {
