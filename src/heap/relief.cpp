@@ -62,9 +62,8 @@ bool Relief::help() {
   constexpr size_t kLittle = 256 * KiB;
   if (tag == nullptr && meta::process.room() < kLittle) tag = root_tag();
   if (tag != nullptr) return help_against(tag);
-  // Nothing makes room for more than there are addresses.
-  constexpr size_t kAddresses = size_t{1} << 48;
-  if (made_room_ || asked_ >= kAddresses) return false;
+  // What the account refuses without a limit no room helps.
+  if (made_room_ || asked_ > Account::kNoLimit) return false;
   made_room_ = true;
   return make_room();
 }
