@@ -370,7 +370,10 @@ void* resize_pages(Slab* slab, size_t n) {
     if (bytes > old_bytes) tag->unreserve(bytes - old_bytes);
     return nullptr;
   }
-  if (bytes > old_bytes) tag->own.add(bytes - old_bytes);
+  if (bytes > old_bytes) {
+    tag->note_reserved();
+    tag->own.add(bytes - old_bytes);
+  }
   // What callers ask for more is asked for; what they ask for less was asked for before.
   if (n > old_bytes) tag->large_requested.fetch_add(n - old_bytes, std::memory_order_relaxed);
   slab->bytes.store(bytes, std::memory_order_relaxed);

@@ -278,21 +278,31 @@ void give_back(Tag* tag, size_t bytes) {
   }
 }
 
+void note_taken(Tag* tag, uint64_t held) {
+  tag->account().note_peak(held);
+  tag->limit.forget_failures();
+  if (held > tag->limit.alarm.load(std::memory_order_seq_cst)) note_crossing(tag);
+}
+
 }  // namespace
 
-bool Tag::reserve(size_t bytes) {
+bool Tag::reserve(size_t bytes, bool is_sure) {
   bool may_draw = bytes <= kMostDrawn && limit.in_need.load(std::memory_order_relaxed);
   uint64_t held;
   if (!account().take(bytes, may_draw, &held)) return refuse(this);
-  if (Tag* next_up = parent(); next_up != nullptr && !next_up->reserve(bytes)) {
+  if (Tag* next_up = parent(); next_up != nullptr && !next_up->reserve(bytes, is_sure)) {
     give_back(this, bytes);
     return false;
   }
   at_point("charge: taken");
-  account().note_peak(held);
-  limit.forget_failures();
-  if (held > limit.alarm.load(std::memory_order_seq_cst)) note_crossing(this);
+  if (is_sure) note_taken(this, held);
   return true;
+}
+
+void Tag::note_reserved() {
+  for (Tag* tag = this; tag != nullptr; tag = tag->parent()) {
+    note_taken(tag, tag->account().held());
+  }
 }
 
 bool Tag::may_charge(size_t bytes) {

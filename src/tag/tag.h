@@ -63,7 +63,7 @@ struct Tag {
   // refuses, and limits_met tells which; nothing is changed. From the tag upwards, as the nearest
   // limit is the likeliest to refuse.
   bool charge(size_t bytes) {
-    if (!reserve(bytes)) return false;
+    if (!reserve(bytes, true)) return false;
     own.add(bytes);
     return true;
   }
@@ -74,8 +74,10 @@ struct Tag {
     own.sub(bytes);  // first, as it is never more than the total
     unreserve(bytes);
   }
-  // The first half of charge, and its undoing: for what may fail afterwards.
-  bool reserve(size_t bytes);
+  // The first half of charge, and its undoing: for what may fail afterwards, and is in no peak and
+  // alarms nobody until note_reserved.
+  bool reserve(size_t bytes, bool is_sure = false);
+  void note_reserved();
   void unreserve(size_t bytes);
   // A block that it counts by itself came, or went.
   void add_large(size_t bytes, size_t requested) {
