@@ -64,6 +64,42 @@ class Tidy(unittest.TestCase):
         self.add("two", CLEAN.format("two") + "\nint BadName(int unused) { return 0; }\n")
         self.expect("src/a/two.cpp:9:5: error: invalid case style", "src/a/two.cpp:9:17: error: parameter 'unused' is unused")
 
+    def test_what_is_found_where_the_build_lies_elsewhere(self):
+        elsewhere = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, elsewhere)
+        self.add("two", CLEAN.format("two") + "\nint BadName() { return 0; }\n")
+        self.run_it()
+        shutil.copy(f"{self.root}/build/compile_commands.json", elsewhere)
+        status, output = self.run_it(elsewhere, "2")
+        self.assertEqual(status, 1, output)
+        self.assertIn("src/a/two.cpp:9:5: error: invalid case style", output)
+
+    def test_what_is_precompiled_does_not_stand_for_an_include(self):
+        with open(f"{self.root}/build/cmake_pch.hxx", "w") as file:
+            file.write("#include <vector>\n")
+        self.files.pop("one")
+        self.add("two", "std::vector<int> use() { return {}; }\n")
+        for options in ("-Winvalid-pch -include build/cmake_pch.hxx", "-Xclang -include -Xclang build/cmake_pch.hxx"):
+            self.files["two"]["command"] = f"c++ -std=c++20 {options} -o two.o -c {self.root}/src/a/two.cpp"
+            self.expect("src/a/two.cpp:1:1: error: use of undeclared identifier 'std'")
+
+    def test_what_is_compiled_for_another_folder_too_is_looked_at_once(self):
+        self.files["again"] = {**self.files["two"]}
+        self.files["again"]["command"] = f"c++ -DOTHER -o other/__/a/two.o -c {self.root}/src/a/two.cpp"
+        self.fake(f"echo x >>{self.root}/calls")
+        self.assertEqual(self.run_it(), (0, ""))
+        with open(f"{self.root}/calls") as file:
+            self.assertEqual(file.read(), "x\n")
+
+    def test_words_of_help_are_no_names(self):
+        help = 'namespace {{\nconstexpr char kHelp{0}[] = R"(\nuse {1} and {0}\n)";\n}}  // namespace\n\nconst char* help_{0}() {{ return kHelp{0}; }}\n'
+        self.add("one", CLEAN.format("one") + help.format("One", "two"))
+        self.add("two", CLEAN.format("two") + help.format("Two", "one"))
+        self.fake(f"echo x >>{self.root}/calls")
+        self.assertEqual(self.run_it(), (0, ""))
+        with open(f"{self.root}/calls") as file:
+            self.assertEqual(file.read(), "x\n")
+
     def test_a_header_twice(self):
         self.add("two", "#include <vector>\n" + CLEAN.format("two"))
         self.expect("src/a/two.cpp:2:1: error: duplicate include")
