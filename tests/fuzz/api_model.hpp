@@ -79,9 +79,9 @@ class Model {
   std::vector<TagState>& tags() { return tags_; }
   TagState& tag(size_t index) { return tags_[index]; }
 
-  // Its index. One that was made by a rule, such as a thread's, is new to the model, and one that
-  // was retired may have had nothing but the block that is resized: what it holds by now is told by
-  // Tally, but for a block of `bytes` that the model is about to add.
+  // Its index. One that was made by a rule, such as a thread's, is new to the model: what it holds
+  // by now is told by Tally, but for a block of `bytes` that the model is about to add. One that
+  // was retired, whose only block is being resized, stays as the model knows it.
   size_t index_of(tally_tag id, size_t bytes) {
     // A retired tag's id may be another's by now, unless it still holds something.
     for (size_t i = 0; i < tags_.size(); ++i) {
