@@ -67,10 +67,11 @@ long open_file(const char* path, int flags, int mode = 0) {
 }
 void close_file(long fd) { system_call(__NR_close, fd); }
 
-constinit thread_local int t_last_error = 0;
+// No longer than it must be: however a linker orders what is a thread's, it is to be 64 bytes.
+constinit thread_local int16_t t_last_error = 0;
 
 bool fail(long result) {
-  t_last_error = static_cast<int>(-result);
+  t_last_error = static_cast<int16_t>(-result);
   return false;
 }
 
