@@ -74,8 +74,8 @@ struct Tag {
     own.sub(bytes);  // first, as it is never more than the total
     unreserve(bytes);
   }
-  // The first half of charge, and its undoing: for what may fail afterwards, and is in no peak and
-  // alarms nobody until note_reserved.
+  // The first half of charge, and its undoing: for what may fail afterwards, and by itself is in no
+  // peak and alarms nobody until note_reserved. `is_sure`: it is noted as it is taken.
   bool reserve(size_t bytes, bool is_sure = false);
   void note_reserved();
   void unreserve(size_t bytes);

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-LIBRARY, *PROGRAMS = sys.argv[1:]
+LIBRARY, *PROGRAMS = filter(None, sys.argv[1:])  # an empty one where the program is not built
 
 FAMILY = """malloc free calloc realloc reallocarray reallocf cfree free_sized free_aligned_sized aligned_alloc memalign
 posix_memalign valloc pvalloc malloc_usable_size malloc_trim mallinfo mallinfo2 malloc_info malloc_stats mallopt

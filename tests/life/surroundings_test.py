@@ -150,12 +150,7 @@ def under_valgrind():
     if valgrind is None:
         print("    cannot be had here: valgrind is not installed")
         return
-    try:
-        run("once", wrap=[valgrind, "-q", "--error-exitcode=1", "--soname-synonyms=somalloc=nouserintercepts"])
-    except AssertionError as error:
-        if "unhandled dwarf2" not in str(error):
-            raise
-        print("    cannot be had here: valgrind cannot read the debug information that the compiler wrote")
+    run("once", wrap=[valgrind, "-q", "--error-exitcode=1", "--soname-synonyms=somalloc=nouserintercepts"])
 
 
 def preloaded_twice():
