@@ -305,13 +305,13 @@ inline const char* find_write(const Block* block, size_t size) {
   return start;
 }
 // Likewise, of a block that is off its list, and that it is free. `all`: of a long block, too, all
-// of what was wiped is looked at, and not kSeenLeast bytes alone.
+// of what was wiped is looked at, and not kSeenLeast bytes alone, which are seen as a short one's.
 template <bool kIsShort = false>
 inline bool is_untouched(const Block* block, uint64_t canary, size_t size, bool all) {
   if (load_seal(seal_at(block, size)) != (canary ^ kFreeMark)) return false;
   if constexpr (kIsShort) return is_wiped_short(block, size);
-  const size_t bytes = wiped_bytes(size);
-  return is_wiped(block, TALLY_UNLIKELY(all) ? bytes : min_of(bytes, kSeenLeast));
+  if (TALLY_UNLIKELY(all)) return is_wiped(block, wiped_bytes(size));
+  return is_wiped_short(block, min_of(size, kWipedInline));
 }
 // It becomes one of `n` bytes, which are why it is of this class. All that was wiped is zero.
 template <bool kIsShort = false>
