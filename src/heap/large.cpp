@@ -35,7 +35,7 @@ Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   const size_t open = is_open ? bytes : 0;
   // Hardened, it is one of several calls.
   constexpr size_t kMostBehind = kHardened ? kSlotBytes / 2 : SIZE_MAX;
-  if (is_run && !*zeroed) drop_pages_behind(slab, open, kMostBehind);
+  if (is_run && !*zeroed && drop_pages_behind(slab, open, kMostBehind)) *zeroed = open == 0;
   if (!kHardened) return slab;
   if (is_run && !open_run(slab, open)) {
     give_run(slab);
@@ -90,7 +90,8 @@ bool has_room(size_t bytes) {
   return waiting_bytes() + bytes <= most;
 }
 
-bool close_delayed(Slab* slab, size_t bytes) {
+bool close_delayed(Slab* slab, size_t bytes, bool is_clean) {
+  if (is_clean) return true;
   if (kHardened && !options.zero && options.purge_ms != 0 && has_room(bytes) &&
       waiting_bytes() + bytes <= most_waiting() && os::protect(slab->start, bytes)) {
     g_waiting_bytes.fetch_add(bytes, std::memory_order_relaxed);
@@ -144,8 +145,9 @@ bool is_to_wait(const Slab* slab, size_t bytes) {
   return true;
 }
 
-// A block that is free. False: it is to be given back at once.
-bool delay(Slab* slab, size_t bytes) {
+// A block that is free. `is_clean`: it is closed already, and has no pages. False: it is to be
+// given back at once.
+bool delay(Slab* slab, size_t bytes, bool is_clean) {
   if (!is_to_wait(slab, bytes)) return false;
   // Who is in its place leaves, and others if there is no room for it beside them. (All before the
   // block is counted: one that is and has no place would be missed by a child that is forked then.)
@@ -155,10 +157,10 @@ bool delay(Slab* slab, size_t bytes) {
     const unsigned place = (first + i) % kDelayed;
     const size_t others = g_delayed_bytes.load(std::memory_order_relaxed);
     const bool is_full = others + bytes > kDelayedBytes;
-    if (!is_full && has_room(bytes)) break;
+    if (!is_full && (is_clean || has_room(bytes))) break;
     if (is_full || waits_at(place)) replace_delayed(place, nullptr);
   }
-  if (!close_delayed(slab, bytes)) return false;
+  if (!close_delayed(slab, bytes, is_clean)) return false;
   g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
   replace_delayed(first, slab);
   return true;
@@ -167,19 +169,13 @@ bool delay(Slab* slab, size_t bytes) {
 // Hardened: blocks of no bytes, which nobody may access.
 constinit std::atomic<unsigned> g_nothings{0};
 
-[[maybe_unused]] void note_nothing(Slab* slab, bool yes) {
-  if (yes) g_nothings.fetch_add(1, std::memory_order_relaxed);
-  if (!yes && slab->is_nothing) g_nothings.fetch_sub(1, std::memory_order_relaxed);
-  slab->is_nothing = yes;
-}
-
 char* slack_at(const Slab* slab) {
   return slab->start + slab->bytes.load(std::memory_order_relaxed) - slab->capacity;
 }
 // Hardened: the block has n bytes, and its canary behind them.
 void close_slack(Slab* slab, size_t n) {
   slab->capacity = static_cast<uint32_t>(slab->bytes.load(std::memory_order_relaxed) - n);
-  if (!slab->is_nothing) hardened::fill_slack(slab->start, slack_at(slab), slab->capacity);
+  if (!slab->is_nothing()) hardened::fill_slack(slab->start, slack_at(slab), slab->capacity);
 }
 // The slack reads as pages do that the program gave back, whose last one is not only its own. Of a
 // few bytes it is more likely that zeros were written there, unless the whole page reads so.
@@ -192,7 +188,7 @@ void close_slack(Slab* slab, size_t n) {
 // Hardened: whether the canary is what lies behind the block's bytes. What was written there is
 // reported.
 bool check_slack(const Slab* slab, const char* seen) {
-  if (slab->is_nothing) return true;
+  if (slab->is_nothing()) return true;
   char* at = slack_at(slab);
   const char* found = hardened::find_in_slack(slab->start, at, slab->capacity);
   if (TALLY_LIKELY(found == nullptr)) return true;
@@ -202,7 +198,7 @@ bool check_slack(const Slab* slab, const char* seen) {
 // Hardened: the first so many bytes of the canary become the program's, which is not to read there
 // what canaries are made of.
 void wipe_slack(const Slab* slab, size_t n) {
-  if (!slab->is_nothing) memset(slack_at(slab), 0, n);
+  if (!slab->is_nothing()) memset(slack_at(slab), 0, n);
 }
 void open_slack(const Slab* slab, const char* seen) {
   check_slack(slab, seen);
@@ -211,7 +207,7 @@ void open_slack(const Slab* slab, const char* seen) {
 // Likewise, for good. A program may have protected the block's pages, or have none in a child
 // (MADV_DONTFORK), and free what it cannot touch.
 void end_slack(const Slab* slab) {
-  if (slab->capacity == 0 || slab->is_nothing) return;
+  if (slab->capacity == 0 || slab->is_nothing()) return;
   char* last = slack_at(slab) + slab->capacity - sizeof(uint64_t);  // in the page of all of it
   if (!os::is_readable(last)) return;
   check_slack(slab, "its free");
@@ -296,7 +292,9 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   slab->block_size = 0;
   slab->bytes.store(bytes, std::memory_order_relaxed);
   if constexpr (kHardened) {
-    note_nothing(slab, !is_open);
+    const bool is_clean = *zeroed && kind == SlabKind::kRun;
+    slab->nothing = is_open ? Nothing::kNo : is_clean ? Nothing::kClean : Nothing::kDirty;
+    if (!is_open) g_nothings.fetch_add(1, std::memory_order_relaxed);
     close_slack(slab, n);
   }
   slab->binding.store(Binding{kind, 0, static_cast<uint16_t>(tag->id)}.pack(),
@@ -324,8 +322,13 @@ void free_large(Slab* slab) {
   if (kind == SlabKind::kRun) {
     Chunk::of(slab)->large_blocks.fetch_sub(1, std::memory_order_relaxed);
   }
-  if constexpr (kHardened) note_nothing(slab, false);
-  if (!delay(slab, bytes)) give(slab, Closing::kKeep);
+  bool is_clean = false;
+  if constexpr (kHardened) {
+    if (slab->is_nothing()) g_nothings.fetch_sub(1, std::memory_order_relaxed);
+    is_clean = slab->nothing == Nothing::kClean;
+    slab->nothing = Nothing::kNo;
+  }
+  if (!delay(slab, bytes, is_clean)) give(slab, Closing::kKeep);
   tag->remove_large(bytes);
   tag->uncharge(bytes);
   purge_tick();
@@ -389,7 +392,7 @@ void* resize_pages(Slab* slab, size_t n) {
 }  // namespace
 
 void* resize_large(Slab* slab, size_t n) {
-  if (n > PTRDIFF_MAX || (kHardened && slab->is_nothing)) return nullptr;
+  if (n > PTRDIFF_MAX || (kHardened && slab->is_nothing())) return nullptr;
   if constexpr (!kHardened) return resize_pages(slab, n);
   const size_t bytes = slab->bytes.load(std::memory_order_relaxed);
   const size_t had = bytes - slab->capacity;

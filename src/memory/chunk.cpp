@@ -320,18 +320,18 @@ Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed) 
   return slab;
 }
 
-void drop_pages_behind(Slab* run, size_t bytes, size_t most) {
+bool drop_pages_behind(Slab* run, size_t bytes, size_t most) {
   Chunk* chunk = Chunk::of(run);
   char* start = run->start + bytes;
   char* end = chunk->slot_end(chunk->slot_of(run) + run->slots - 1);
   if (meta::process.limit() != Account::kNoLimit) most = 0;
-  if (static_cast<size_t>(end - start) <= most || start == end) return;
+  if (static_cast<size_t>(end - start) <= most || start == end) return false;
   keep_pages_small(chunk);
-  backend::purge(start, static_cast<size_t>(end - start));
+  return backend::purge(start, static_cast<size_t>(end - start));
 }
 
 bool open_run(Slab* run, size_t bytes) {
-  return !Chunk::of(run)->is_guarded() || os::allow(run->start, bytes);
+  return bytes == 0 || !Chunk::of(run)->is_guarded() || os::allow(run->start, bytes);
 }
 
 bool reopen_run(Slab* run, size_t old_bytes, size_t bytes) {

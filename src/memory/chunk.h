@@ -63,8 +63,8 @@ extern constinit std::atomic<Chunk*> all_chunks;
 Slab* take_run(unsigned slots, size_t alignment, bool short_slot, bool* zeroed);
 // Who has the run has `bytes` of it. What others left resident behind them is in no account until
 // it is free: if it is more than `most` it goes back, and where the process has a limit, which is
-// to hold for what is resident too, all of it does.
-void drop_pages_behind(Slab* run, size_t bytes, size_t most);
+// to hold for what is resident too, all of it does. True: nothing is resident behind them any more.
+bool drop_pages_behind(Slab* run, size_t bytes, size_t most);
 // Hardened, where a run of a guarded chunk is closed until then: its first `bytes` may be accessed,
 // and what is behind them may not. False: the system refused.
 bool open_run(Slab* run, size_t bytes);

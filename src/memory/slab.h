@@ -26,6 +26,10 @@ enum class SlabKind : uint8_t {
   kGuarded = 4,  // one block against a guard page (heap/guarded.h)
 };
 
+// Hardened, of a large block: whether it has no bytes, so that nobody may access it; and if so,
+// whether it lies where memory reads as zero.
+enum class Nothing : uint8_t { kNo, kDirty, kClean };
+
 // What a slab is at the moment, in one word for those who read without a lock.
 struct Binding {
   SlabKind kind;
@@ -131,7 +135,7 @@ struct alignas(kCacheLine) Slab {
   std::atomic<bool> woken;  // any: it is in a thread's list of slabs to look at
   union {
     bool kept;        // of blocks, lock: in the heap's list of empty slabs
-    bool is_nothing;  // of a large block, who holds it: it has no bytes
+    Nothing nothing;  // of a large block, who holds it
   };
   union {
     bool sparse;   // of blocks: owner, with the lock: it was noted as such
@@ -139,6 +143,7 @@ struct alignas(kCacheLine) Slab {
   };
 
   Binding what() const { return Binding::unpack(binding.load(std::memory_order_relaxed)); }
+  bool is_nothing() const { return nothing != Nothing::kNo; }
   bool is_blocks() const { return what().kind == SlabKind::kBlocks; }
   bool all_back() const { return level.out() == remote.count(); }
   // Owner. Blocks on `free`.

@@ -129,13 +129,13 @@ void expect_survival_of_forks() {
   handle([](int) {
     const int error = errno;
     all_ticks = all_ticks + 1;
-    void* blocks[40];
-    for (void*& each : blocks) {
+    void* own[40];
+    for (void*& each : own) {
       each = malloc(3000);
       CHECK(each != nullptr);
       fill(each, 3000, 1);
     }
-    for (void* each : blocks) free(each);
+    for (void* each : own) free(each);
     errno = error;
   });
   Thread other(trim);

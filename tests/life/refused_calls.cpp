@@ -34,6 +34,25 @@ void refuse(int number, uint32_t instead = SECCOMP_RET_ERRNO | EPERM) {
   }
 }
 
+// Blocks of no bytes and of many, and callocs, take turns with the same memory.
+void zero_where_others_were() {
+  constexpr size_t kBytes = 90 << 10;
+  char* blocks[40];
+  auto work = [&blocks](auto allocate) {
+    for (char*& each : blocks) each = static_cast<char*>(allocate());
+    for (char* each : blocks) free(each);
+  };
+  for (int round = 0; round < 3; round++) {
+    work([] { return memset(malloc(kBytes), 1, kBytes); });
+    work([] { return malloc(0); });
+    work([] {
+      auto* p = static_cast<char*>(calloc(1, kBytes));
+      CHECK(p != nullptr && is_zero(p, p + kBytes));
+      return p;
+    });
+  }
+}
+
 void work(bool threads) {
   errno = 7777;
   exercise(1);
@@ -48,6 +67,7 @@ void work(bool threads) {
   void* blocks[2000];
   for (void*& each : blocks) each = malloc(5000);
   for (void* each : blocks) free(each);
+  zero_where_others_were();
   malloc_trim(0);
   CHECK(errno == 7777);
   if (!threads) return;
@@ -71,6 +91,22 @@ void live_where_mprotect_kills() {
   CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
   if (WEXITSTATUS(status) == SKIPPED) _exit(SKIPPED);
   CHECK(WEXITSTATUS(status) == 0);
+}
+
+// Nor does a block of no bytes need anything of the system, once there were some.
+void have_nothing_where_all_of_memory_kills() {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    malloc_trim(0);
+    for (int i = 0; i < 1000; i++) free(malloc(0));
+    for (int number : {SYS_mprotect, SYS_madvise, SYS_mmap, SYS_munmap}) {
+      refuse(number, SECCOMP_RET_KILL_PROCESS);
+    }
+    for (int i = 0; i < 1000; i++) free(malloc(0));
+    _exit(0);
+  }
+  int status;
+  CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 // What a record needs of the system beyond what programs do, as systemd's @system-service without
@@ -256,6 +292,7 @@ int main(int argc, char** argv) {
   if (argc > 1) return 0;
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
   live_where_mprotect_kills();
+  have_nothing_where_all_of_memory_kills();
   live_without_the_counter();
   live_where_all_kills(argv[0]);
   end_where_the_rest_kills();

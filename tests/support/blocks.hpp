@@ -37,6 +37,10 @@ inline bool is_filled(const void* p, size_t size, uint32_t seed, size_t limit = 
   return same;
 }
 
+inline bool is_zero(const char* from, const char* to) {
+  return std::all_of(from, to, [](char c) { return c == 0; });
+}
+
 // Every size to 1,100, then each power of two and its quarters with their neighbours, to `max`.
 inline std::vector<size_t> sizes_to(size_t max) {
   std::vector<size_t> sizes;

@@ -41,7 +41,9 @@ class Blocks : public testing::Test {
   bool is_live_and_whole(size_t size) const {
     const uint64_t canary = canary_of(block());
     const bool is_so = is_sound(block(), canary, size, true);
-    if (size <= kWipedInline) EXPECT_EQ(is_sound<true>(block(), canary, size, true), is_so);
+    if (size <= kWipedInline) {
+      EXPECT_EQ(is_sound<true>(block(), canary, size, true), is_so);
+    }
     return is_so;
   }
   bool is_free_and_whole(size_t size) const {

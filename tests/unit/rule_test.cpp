@@ -82,8 +82,8 @@ TEST(Rule, PathsWithoutRules) {
   EXPECT_EQ(path_of(NameOf::kThread, ""), "/thread/unnamed");
   // Cut, but not within a character.
   EXPECT_EQ(path_of(NameOf::kLibrary, std::string(300, 'x')), "/lib/" + std::string(200, 'x'));
-  EXPECT_EQ(path_of(NameOf::kLibrary, std::string(199, 'x') + "\xc3\xa4yz"),
-            "/lib/" + std::string(199, 'x'));
+  const std::string most(199, 'x');
+  EXPECT_EQ(path_of(NameOf::kLibrary, most + "\xc3\xa4yz"), "/lib/" + most);
 }
 
 // Whatever the name is, there is a tag for it.
