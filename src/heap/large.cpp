@@ -166,7 +166,8 @@ bool delay(Slab* slab, size_t bytes, bool is_clean) {
   return true;
 }
 
-// Hardened: blocks of no bytes, which nobody may access.
+// Hardened: blocks of no bytes, which nobody may access (but those of an alignment that takes a
+// span).
 constinit std::atomic<unsigned> g_nothings{0};
 
 char* slack_at(const Slab* slab) {
@@ -292,7 +293,7 @@ void* allocate_large(Tag* tag, size_t n, size_t alignment, bool* zeroed) {
   slab->block_size = 0;
   slab->bytes.store(bytes, std::memory_order_relaxed);
   if constexpr (kHardened) {
-    const bool is_clean = *zeroed && kind == SlabKind::kRun;
+    const bool is_clean = *zeroed && kind == SlabKind::kRun && !Chunk::of(slab)->leaky;
     slab->nothing = is_open ? Nothing::kNo : is_clean ? Nothing::kClean : Nothing::kDirty;
     if (!is_open) g_nothings.fetch_add(1, std::memory_order_relaxed);
     close_slack(slab, n);

@@ -122,8 +122,8 @@ bool open_to(Chunk* chunk, unsigned slots) {
 constexpr unsigned kChunkMappings = 2 * kSlotsPerChunk + 2;
 
 // Memory that nobody may access, though the system has it all. Else it is open, no more.
-void close_new(char* start, const char* end) {
-  if (start < end) os::protect(start, static_cast<size_t>(end - start));
+void close_new(Chunk* chunk, char* start, const char* end) {
+  if (start < end && !os::protect(start, static_cast<size_t>(end - start))) chunk->leaky = true;
 }
 
 // Free slots: true if they are clean.
@@ -135,7 +135,9 @@ bool close(Chunk* chunk, unsigned first, unsigned slots, Closing closing) {
   if (!chunk->is_guarded()) return kHardened && options.zero && backend::purge(start, bytes);
   const bool keeps = closing == Closing::kKeep && !options.zero;
   if (keeps && os::protect(start, bytes)) return false;
-  return os::forbid(start, bytes);
+  if (os::forbid(start, bytes)) return true;
+  chunk->leaky = true;
+  return false;
 }
 
 // The slots behind the first.
@@ -150,7 +152,9 @@ Chunk* refill_hollow() {
     if (!chunk->hollow || !backend::take_again(chunk->slot_start(1), kHollowBytes)) continue;
     chunk->hollow = false;
     chunk->open_slots = kSlotsPerChunk;
-    if (chunk->is_guarded()) close_new(chunk->slot_start(1), chunk->slot_end(kSlotsPerChunk - 1));
+    if (chunk->is_guarded()) {
+      close_new(chunk, chunk->slot_start(1), chunk->slot_end(kSlotsPerChunk - 1));
+    }
     --g_hollow_count;
     for (unsigned i = 1; i < kSlotsPerChunk; ++i) {
       address_map.set(chunk->slot_start(i), &chunk->slabs[i]);
@@ -181,7 +185,7 @@ Chunk* new_chunk() {
   close_most(chunk);
   if (guard::bytes() != 0 && from->by_pages() && guard::take_mappings(kChunkMappings)) {
     chunk->guarded = true;
-    close_new(reinterpret_cast<char*>(chunk) + header, chunk->slot_end(kSlotsPerChunk - 1));
+    close_new(chunk, reinterpret_cast<char*>(chunk) + header, chunk->slot_end(kSlotsPerChunk - 1));
   }
   chunk->free_slots = ~uint64_t{0};
   chunk->bin = Chunk::kNoBin;

@@ -35,6 +35,7 @@ struct Chunk {
   Relaxed<bool> hollow;  // all but the first slot was given back, for want of address space
   unsigned open_slots;   // those behind may not be accessed yet
   bool guarded;  // const; hardened: what is free in it is closed, and runs end at closed pages
+  Relaxed<bool> leaky;  // but that the system refused it once, so that some of it may be open
 
   static Chunk* of(const Slab* slab) {
     return reinterpret_cast<Chunk*>(address_of(slab) & ~(kChunkBytes - 1));

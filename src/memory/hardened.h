@@ -279,7 +279,8 @@ inline void close(void* block, uint64_t canary, size_t size, bool all) {
   });
 }
 inline void close(void* block, size_t size, bool all) { close(block, canary_of(block), size, all); }
-// Whether nobody wrote to what was wiped of a free block up to kWipedInline.
+// Whether nobody wrote to what was wiped of a free block up to kWipedInline, or of a longer one
+// where one of `size` bytes would be.
 inline bool is_wiped_short(const Block* block, size_t size) {
   const char* wiped = reinterpret_cast<const char*>(block) + sizeof(uint64_t);
   Two seen = {0, 0};
@@ -311,7 +312,7 @@ inline bool is_untouched(const Block* block, uint64_t canary, size_t size, bool 
   if (load_seal(seal_at(block, size)) != (canary ^ kFreeMark)) return false;
   if constexpr (kIsShort) return is_wiped_short(block, size);
   if (TALLY_UNLIKELY(all)) return is_wiped(block, wiped_bytes(size));
-  return is_wiped_short(block, min_of(size, kWipedInline));
+  return is_wiped_short(block, min_of(size, kSeenLeast + 2 * sizeof(uint64_t)));
 }
 // It becomes one of `n` bytes, which are why it is of this class. All that was wiped is zero.
 template <bool kIsShort = false>

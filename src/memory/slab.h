@@ -26,8 +26,8 @@ enum class SlabKind : uint8_t {
   kGuarded = 4,  // one block against a guard page (heap/guarded.h)
 };
 
-// Hardened, of a large block: whether it has no bytes, so that nobody may access it; and if so,
-// whether it lies where memory reads as zero.
+// Hardened, of a large block: whether it has no bytes; and if so, whether it certainly lies where
+// nobody may access memory, and memory reads as zero.
 enum class Nothing : uint8_t { kNo, kDirty, kClean };
 
 // What a slab is at the moment, in one word for those who read without a lock.
