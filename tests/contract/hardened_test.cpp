@@ -11,6 +11,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -68,6 +71,53 @@ TEST(Hardened, APageThatGoesBackBesideABlockIsNoDamage) {
     ++seen;
   }
   EXPECT_GT(seen, 8);
+}
+
+// Of blocks that are new few lie behind the one before, and which is not the same twice.
+TEST(Hardened, BlocksComeInAnOrderOfChance) {
+  constexpr ptrdiff_t kSize = 1024;
+  auto neighbours_of = [](const char* name) {
+    const tally_tag tag = tally_tag_create(name);
+    std::vector<char*> blocks(256);
+    for (char*& block : blocks) block = static_cast<char*>(tally_malloc(tag, kSize - 8));
+    std::vector<size_t> neighbours;
+    for (size_t i = 1; i < blocks.size(); ++i) {
+      if (blocks[i] - blocks[i - 1] == kSize) neighbours.push_back(i);
+    }
+    for (char* block : blocks) free(block);
+    return neighbours;
+  };
+  const std::vector<size_t> first = neighbours_of("/order/a"), second = neighbours_of("/order/b");
+  EXPECT_LT(first.size(), 128U);
+  EXPECT_GT(first.size(), 16U);
+  EXPECT_NE(first, second);
+}
+
+// The heap's own, of which tags take some: regions of 256 KiB, whose first and last page are
+// closed.
+TEST(Hardened, MetadataLiesBetweenClosedPages) {
+  constexpr int kTags = 3000;
+  for (int i = 0; i < kTags; ++i) tally_tag_create(("/own/" + std::to_string(i)).c_str());
+  struct Mapping {
+    uintptr_t start, end;
+    std::string rights;
+  };
+  std::vector<Mapping> mappings(1);
+  std::ifstream file("/proc/self/maps");
+  for (std::string line; std::getline(file, line);) {
+    Mapping mapping;
+    char dash;
+    std::istringstream(line) >> std::hex >> mapping.start >> dash >> mapping.end >> mapping.rights;
+    mappings.push_back(mapping);
+  }
+  int regions = 0;
+  for (size_t i = 1; i + 1 < mappings.size(); ++i) {
+    const Mapping &before = mappings[i - 1], &one = mappings[i], &behind = mappings[i + 1];
+    regions += one.rights == "rw-p" && one.end - one.start == 256 * kKiB - 2 * kPage &&
+               before.end == one.start && before.rights == "---p" && behind.start == one.end &&
+               behind.rights == "---p";
+  }
+  EXPECT_GE(regions, kTags * 560 / static_cast<int>(256 * kKiB));
 }
 
 TEST(Hardened, WhatIsFreedIsNotUsedAgainAtOnce) {

@@ -4,7 +4,9 @@
 #ifndef TALLY_TESTS_MISUSE_MISUSE_H
 #define TALLY_TESTS_MISUSE_MISUSE_H
 
+#include <signal.h>
 #include <stdint.h>
+#include <sys/wait.h>
 
 #include "check.h"
 
@@ -19,6 +21,19 @@ static inline tally_tag misuse_tag(void) {
   tally_tag tag = tally_tag_create("/x");
   CHECK(tag != TALLY_TAG_NONE);
   return tag;
+}
+
+/* The signal that ends who writes there; 0: none does. */
+static inline int ends_by(volatile char* p) {
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    *p = 'A';
+    _exit(0);
+  }
+  int status;
+  CHECK(waitpid(child, &status, 0) == child);
+  return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
 /* Takes and gives back so many blocks of a class that every free list is taken over and every slab

@@ -27,6 +27,10 @@ for seed; do
       run TALLY_TAG_BY=$rule $more "$programs/stress" --seed "$seed" --operations "$operations" --forks 5
     done
   done
+  for more in "" "$sampled $recorded TALLY_PURGE_MS=10 TALLY_LIMIT=4G"; do
+    # shellcheck disable=SC2086
+    run TEST_HARDENED=1 $more "$programs/stress_hardened" --seed "$seed" --operations "$operations" --forks 5
+  done
   for more in "" "$sampled" "$recorded" "$sampled $recorded TALLY_LIMIT=1G:soft=20M"; do
     # shellcheck disable=SC2086
     run $more "$programs/limits" --seed "$seed" --operations $((operations / 20))
