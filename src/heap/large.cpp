@@ -35,6 +35,7 @@ Slab* take(size_t bytes, size_t alignment, bool is_open, bool* zeroed) {
   const size_t open = is_open ? bytes : 0;
   // Hardened, it is one of several calls.
   constexpr size_t kMostBehind = kHardened ? kSlotBytes / 2 : SIZE_MAX;
+  // What is behind no bytes is all of it.
   if (is_run && !*zeroed && drop_pages_behind(slab, open, kMostBehind)) *zeroed = open == 0;
   if (!kHardened) return slab;
   if (is_run && !open_run(slab, open)) {
@@ -90,8 +91,7 @@ bool has_room(size_t bytes) {
   return waiting_bytes() + bytes <= most;
 }
 
-bool close_delayed(Slab* slab, size_t bytes, bool is_clean) {
-  if (is_clean) return true;
+bool close_delayed(Slab* slab, size_t bytes) {
   if (kHardened && !options.zero && options.purge_ms != 0 && has_room(bytes) &&
       waiting_bytes() + bytes <= most_waiting() && os::protect(slab->start, bytes)) {
     g_waiting_bytes.fetch_add(bytes, std::memory_order_relaxed);
@@ -160,7 +160,7 @@ bool delay(Slab* slab, size_t bytes, bool is_clean) {
     if (!is_full && (is_clean || has_room(bytes))) break;
     if (is_full || waits_at(place)) replace_delayed(place, nullptr);
   }
-  if (!close_delayed(slab, bytes, is_clean)) return false;
+  if (!is_clean && !close_delayed(slab, bytes)) return false;
   g_delayed_bytes.fetch_add(bytes, std::memory_order_relaxed);
   replace_delayed(first, slab);
   return true;
